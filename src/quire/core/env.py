@@ -1,0 +1,41 @@
+"""Environment variables, all of them, read here and nowhere else. A feature is never a variable."""
+
+import os
+
+from quire.core.errors import ConfigError
+
+KNOWN = {
+    "QUIRE_LOG_LEVEL": "debug, info (default), warning or error",
+    "QUIRE_DEBUG": "1 checks the page pool's invariants whenever the engine is idle",
+    "HF_TOKEN": "access token for gated or private Hub repositories",
+    "HF_HOME": "where the Hub's files are cached",
+    "HF_HUB_OFFLINE": "1 never touches the network",
+}
+
+_LEVELS = ("debug", "info", "warning", "error")
+
+
+def log_level() -> str:
+    """QUIRE_LOG_LEVEL; a malformed value is an error."""
+    level = os.environ.get("QUIRE_LOG_LEVEL", "info").lower()
+    if level not in _LEVELS:
+        raise ConfigError(f"QUIRE_LOG_LEVEL must be one of {', '.join(_LEVELS)}, got {level!r}")
+    return level
+
+
+def debug() -> bool:
+    """QUIRE_DEBUG."""
+    value = os.environ.get("QUIRE_DEBUG", "0")
+    if value not in ("0", "1", ""):
+        raise ConfigError(f"QUIRE_DEBUG must be 0 or 1, got {value!r}")
+    return value == "1"
+
+
+def hf_token() -> str | None:
+    """HF_TOKEN, if set."""
+    return os.environ.get("HF_TOKEN") or None
+
+
+def hub_offline() -> bool:
+    """HF_HUB_OFFLINE."""
+    return os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on")

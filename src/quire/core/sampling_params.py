@@ -1,0 +1,210 @@
+"""`SamplingParams`: how one request wants its tokens chosen. Field names are vLLM's."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from quire.core.errors import RequestError
+
+# Limits that keep one request from costing more than it should; the same as vLLM's.
+MAX_N = 16384
+MAX_STOP_STRINGS = 64
+MAX_BAD_WORDS = 128
+MIN_TEMPERATURE = 1e-2
+LOGIT_BIAS_LIMIT = 100.0
+
+# (token ids so far, logits [V]) -> logits [V]; or with the prompt's ids first.
+LogitsProcessor = Callable[..., Any]
+
+
+@dataclass(slots=True, kw_only=True)
+class SamplingParams:
+    """Decoding parameters of one request.
+
+    Args:
+        n: number of sequences to generate; they share the prompt's pages.
+        presence_penalty: [-2, 2], subtracted once from tokens already in the output.
+        frequency_penalty: [-2, 2], subtracted per occurrence in the output.
+        repetition_penalty: > 0, divides (positive) or multiplies (negative) the logits of
+            tokens in the prompt or the output; 1 is off.
+        temperature: 0 is greedy.
+        top_p: (0, 1], keep the smallest set of tokens whose probability reaches it.
+        top_k: keep the k most likely; 0 or -1 is off.
+        min_p: [0, 1], drop tokens below this fraction of the most likely one's probability.
+        seed: makes the sampled tokens a function of the request alone.
+        stop: string or strings that end the text; cut off unless `include_stop_str_in_output`.
+        stop_token_ids: tokens that end the sequence, besides the model's own.
+        ignore_eos: go on after the model's end-of-sequence token.
+        max_tokens: None means as many as `max_model_len` allows.
+        min_tokens: no end-of-sequence or stop token before that many.
+        logprobs: log-probabilities of that many top tokens at each generated position
+            (and of the sampled one); -1 for the whole vocabulary.
+        prompt_logprobs: the same for the prompt's tokens.
+        detokenize: False returns ids only, with empty text.
+        logit_bias: token id -> added to its logit, clamped to ±100.
+        allowed_token_ids: only these may be sampled.
+        bad_words: words (token sequences) that must not appear.
+        truncate_prompt_tokens: keep only the last k prompt tokens; -1 keeps `max_model_len`.
+        logits_processors: offline only; called with (output ids, logits [V]) or
+            (prompt ids, output ids, logits [V]) and returning logits.
+
+    Raises:
+        RequestError: a value is out of its range; the message names both.
+    """
+
+    n: int = 1
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    stop_token_ids: list[int] | None = None
+    ignore_eos: bool = False
+    max_tokens: int | None = 16
+    min_tokens: int = 0
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    detokenize: bool = True
+    skip_special_tokens: bool = True
+    spaces_between_special_tokens: bool = True
+    include_stop_str_in_output: bool = False
+    logit_bias: dict[int, float] | None = None
+    allowed_token_ids: list[int] | None = None
+    bad_words: list[str] | None = None
+    truncate_prompt_tokens: int | None = None
+    logits_processors: Sequence[LogitsProcessor] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.stop, str):
+            self.stop = [self.stop]
+        self.stop = list(self.stop or [])
+        self.stop_token_ids = list(self.stop_token_ids or [])
+        self.bad_words = list(self.bad_words or [])
+        if self.top_k == -1:
+            self.top_k = 0
+        # vLLM takes True for "the sampled token's own log-probability".
+        if self.logprobs is True:
+            self.logprobs = 1
+        if self.prompt_logprobs is True:
+            self.prompt_logprobs = 1
+        if self.seed == -1:
+            self.seed = None
+        self.validate()
+
+    def validate(self) -> None:
+        """Check every range. Called at construction and again when the request is submitted,
+        because the fields may be assigned to in between."""
+        _in_range("n", self.n, 1, MAX_N, integer=True)
+        _in_range("presence_penalty", self.presence_penalty, -2.0, 2.0)
+        _in_range("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
+        _number("repetition_penalty", self.repetition_penalty)
+        if self.repetition_penalty <= 0:
+            _refuse("repetition_penalty", self.repetition_penalty, "must be greater than 0")
+        _in_range("temperature", self.temperature, 0.0, float("inf"))
+        if 0.0 < self.temperature < MIN_TEMPERATURE:
+            self.temperature = MIN_TEMPERATURE
+        _number("top_p", self.top_p)
+        if not 0.0 < self.top_p <= 1.0:
+            _refuse("top_p", self.top_p, "must be in (0, 1]")
+        _in_range("top_k", self.top_k, -1, 2**31 - 1, integer=True)
+        _in_range("min_p", self.min_p, 0.0, 1.0)
+        if self.seed is not None:
+            _in_range("seed", self.seed, -(2**63), 2**63 - 1, integer=True)
+        if self.max_tokens is not None:
+            _in_range("max_tokens", self.max_tokens, 1, 2**31 - 1, integer=True)
+        _in_range("min_tokens", self.min_tokens, 0, 2**31 - 1, integer=True)
+        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            _refuse("min_tokens", self.min_tokens, f"must be at most max_tokens={self.max_tokens}")
+        for name, value in (("logprobs", self.logprobs), ("prompt_logprobs", self.prompt_logprobs)):
+            if value is not None:
+                _in_range(name, value, -1, 2**31 - 1, integer=True)
+        if self.truncate_prompt_tokens is not None:
+            _in_range(
+                "truncate_prompt_tokens", self.truncate_prompt_tokens, -1, 2**31 - 1, integer=True
+            )
+            if self.truncate_prompt_tokens == 0:
+                _refuse("truncate_prompt_tokens", 0, "must be -1 or at least 1")
+        if self.temperature == 0.0 and self.n > 1:
+            _refuse("n", self.n, "must be 1 with temperature=0: greedy sequences are all alike")
+        assert isinstance(self.stop, list)
+        if len(self.stop) > MAX_STOP_STRINGS:
+            _refuse("stop", len(self.stop), f"holds more than {MAX_STOP_STRINGS} strings")
+        for word in self.stop:
+            if not isinstance(word, str) or not word:
+                _refuse("stop", word, "must hold non-empty strings")
+        if self.stop and not self.detokenize:
+            _refuse("stop", self.stop, "needs detokenize=True; use stop_token_ids with token ids")
+        if self.bad_words and len(self.bad_words) > MAX_BAD_WORDS:
+            _refuse("bad_words", len(self.bad_words), f"holds more than {MAX_BAD_WORDS} words")
+        for word in self.bad_words or []:
+            if not isinstance(word, str) or not word:
+                _refuse("bad_words", word, "must hold non-empty strings")
+        if self.allowed_token_ids is not None and not self.allowed_token_ids:
+            _refuse("allowed_token_ids", [], "must not be empty; leave it out to allow every token")
+        if self.logit_bias:
+            try:
+                self.logit_bias = {
+                    int(token): max(-LOGIT_BIAS_LIMIT, min(LOGIT_BIAS_LIMIT, float(bias)))
+                    for token, bias in self.logit_bias.items()
+                }
+            except (TypeError, ValueError):
+                _refuse("logit_bias", self.logit_bias, "must map token ids to numbers")
+
+    @property
+    def greedy(self) -> bool:
+        """No randomness: the most likely token is taken."""
+        return self.temperature == 0.0
+
+    def clone(self) -> "SamplingParams":
+        """A copy that shares nothing mutable, except the logits processors themselves."""
+        return copy.copy(self)._replace_lists()
+
+    def _replace_lists(self) -> "SamplingParams":
+        self.stop = list(self.stop or [])
+        self.stop_token_ids = list(self.stop_token_ids or [])
+        self.bad_words = list(self.bad_words or [])
+        self.logit_bias = dict(self.logit_bias) if self.logit_bias else None
+        self.allowed_token_ids = list(self.allowed_token_ids) if self.allowed_token_ids else None
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeamSearchParams:
+    """Parameters of `LLM.beam_search`; scores are sum(logprob) / length ** length_penalty."""
+
+    beam_width: int
+    max_tokens: int
+    ignore_eos: bool = False
+    temperature: float = 0.0
+    length_penalty: float = 1.0
+    include_stop_str_in_output: bool = False
+
+    def __post_init__(self) -> None:
+        _in_range("beam_width", self.beam_width, 1, 1024, integer=True)
+        _in_range("max_tokens", self.max_tokens, 1, 2**31 - 1, integer=True)
+        _in_range("temperature", self.temperature, 0.0, float("inf"))
+
+
+def _number(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        _refuse(name, value, "must be a number")
+
+
+def _in_range(name: str, value: object, low: float, high: float, *, integer: bool = False) -> None:
+    _number(name, value)
+    if integer and not isinstance(value, int):
+        _refuse(name, value, "must be an integer")
+    if not low <= value <= high:  # type: ignore[operator]
+        bound = (
+            f"must be at least {low:g}" if high >= 2**31 - 1 else f"must be in [{low:g}, {high:g}]"
+        )
+        _refuse(name, value, bound)
+
+
+def _refuse(name: str, value: object, rule: str) -> None:
+    raise RequestError(f"{name} {rule}, got {value!r}", name, value)

@@ -1,0 +1,211 @@
+"""A model family's architecture as nested frozen dataclasses. Imports no torch.
+
+A recipe is computed once from a Hugging Face config by `models/families/`; the decoder builds
+itself from it, and parameter counts, memory plans, KV groups, shardings and adapter targets
+are read from the same data. A behaviour is a field here, never a test on a model's name.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from quire.core.kv_spec import KVGroup, LayerKV
+
+Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "relu2"]
+
+
+@dataclass(frozen=True, slots=True)
+class NormRecipe:
+    """RMSNorm or LayerNorm over the last dimension.
+
+    `weight_offset` is added to the stored weight in fp32 (Gemma stores w - 1).
+    """
+
+    kind: Literal["rms", "layer"]
+    eps: float
+    bias: bool = False
+    weight_offset: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RopeRecipe:
+    """Rotary position embedding over the first `rotary_dim` of each head.
+
+    `interleaved` rotates neighbouring pairs (GPT-J) instead of halves (NeoX). The scaling
+    fields are those of Hugging Face's `rope_scaling` for `kind`.
+    """
+
+    kind: Literal["default", "linear", "dynamic", "yarn", "longrope", "llama3"]
+    theta: float
+    rotary_dim: int
+    max_position: int
+    interleaved: bool = False
+    factor: float = 1.0
+    original_max_position: int | None = None
+    low_freq_factor: float = 1.0  # llama3
+    high_freq_factor: float = 4.0
+    beta_fast: float = 32.0  # yarn
+    beta_slow: float = 1.0
+    mscale: float | None = None
+    mscale_all_dim: float | None = None
+    truncate: bool = True
+    attention_factor: float | None = None  # yarn, longrope: None is the formula's own
+    short_factor: tuple[float, ...] = ()  # longrope
+    long_factor: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionRecipe:
+    """Softmax attention over pages.
+
+    `qk_norm_scope`: "head" normalises each head's D values, "all" the whole projection (OLMo-2).
+    `kind` leaves room for latent attention and state-space layers, which bring their own
+    cache spec.
+    """
+
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    scale: float
+    window: int | None = None
+    rope: RopeRecipe | None = None
+    qkv_bias: bool = False
+    out_bias: bool = False
+    softcap: float | None = None
+    qk_norm: NormRecipe | None = None
+    qk_norm_scope: Literal["head", "all"] = "head"
+    sinks: bool = False
+    kind: Literal["softmax"] = "softmax"
+
+
+@dataclass(frozen=True, slots=True)
+class MlpRecipe:
+    """down(act(gate(x)) * up(x)) if `gated`, else down(act(up(x)))."""
+
+    size: int
+    activation: Activation
+    gated: bool = True
+    bias: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MoeRecipe:
+    """Routed experts, each a gated MLP of width `size`, `top_k` of `num_experts` per token."""
+
+    num_experts: int
+    top_k: int
+    size: int
+    activation: Activation
+    renormalize: bool = True  # softmax over all experts, then renormalise the chosen ones
+
+
+@dataclass(frozen=True, slots=True)
+class SublayerRecipe:
+    """How a sublayer f sits in the residual stream.
+
+    x = after_residual( x + multiplier * after( f( before(x) ) ) ), each norm optional.
+    """
+
+    before: NormRecipe | None = None
+    after: NormRecipe | None = None
+    after_residual: NormRecipe | None = None
+    multiplier: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRecipe:
+    """One transformer layer. If `parallel`, both sublayers read the layer's input:
+    x + attention(norm1(x)) + mlp(norm2(x)); `shared_norm` says norm2 is norm1."""
+
+    attention: AttentionRecipe
+    attention_place: SublayerRecipe
+    mlp: MlpRecipe | MoeRecipe
+    mlp_place: SublayerRecipe
+    parallel: bool = False
+    shared_norm: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingRecipe:
+    """Token embedding, times `multiplier`, plus learned positions if any.
+
+    `dim` is the table's width; if it differs from the hidden size, projections in and out
+    stand around the layers (OPT-350m). `position_offset` is added to a position before the
+    learned table is read.
+    """
+
+    dim: int
+    multiplier: float = 1.0
+    num_positions: int | None = None
+    position_offset: int = 0
+    norm: NormRecipe | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeadRecipe:
+    """Logits: `multiplier` * (W h + b), soft-capped. `tied` shares the embedding's table."""
+
+    tied: bool
+    bias: bool = False
+    softcap: float | None = None
+    multiplier: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where one checkpoint tensor goes.
+
+    Args:
+        param: destination parameter of the decoder, e.g. "layers.3.attention.qkv.weight".
+        rows: half-open range of the destination's output dimension, None for all of it.
+        expert: index in the destination's leading expert dimension.
+        transform: applied to the source first, from a closed set:
+            "transpose" (Conv1D stores [in, out]);
+            "split_heads_qkv" ([H * 3 * D, ...] with q, k, v interleaved per head -> [q; k; v]);
+            "transpose_experts" ([X, in, out] -> [X, out, in]).
+    """
+
+    param: str
+    rows: tuple[int, int] | None = None
+    expert: int | None = None
+    transform: Literal["none", "transpose", "split_heads_qkv", "transpose_experts"] = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightMap:
+    """Every tensor name a checkpoint of this model may hold.
+
+    Each maps to its placements; `ignored` are regular expressions of tensors that carry
+    nothing (buffers); `optional` names need not be there (a tied head). `prefixes` may be
+    missing or present in front of every name ("model.", "transformer.").
+    """
+
+    places: dict[str, tuple[Placement, ...]]
+    ignored: tuple[str, ...] = ()
+    optional: frozenset[str] = frozenset()
+    prefixes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A whole decoder-only model."""
+
+    architecture: str
+    vocab_size: int
+    hidden_size: int
+    max_position: int
+    embedding: EmbeddingRecipe
+    layers: tuple[LayerRecipe, ...]
+    final_norm: NormRecipe | None
+    head: HeadRecipe
+    weights: WeightMap = field(repr=False)
+    # Parameters stored in this dtype by the checkpoint ("float32", "float16", "bfloat16").
+    dtype: str = "bfloat16"
+
+    def kv_groups(self) -> tuple[KVGroup, ...]:
+        """Layers grouped by attention window, full attention first, then by window size."""
+        windows: dict[int | None, list[LayerKV]] = {}
+        for index, layer in enumerate(self.layers):
+            a = layer.attention
+            windows.setdefault(a.window, []).append(LayerKV(index, a.num_kv_heads, a.head_dim))
+        order = sorted(windows, key=lambda w: (w is not None, w or 0))
+        return tuple(KVGroup(w, tuple(windows[w])) for w in order)
