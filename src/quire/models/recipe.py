@@ -5,25 +5,29 @@ itself from it, and parameter counts, memory plans, KV groups, shardings and ada
 are read from the same data. A behaviour is a field here, never a test on a model's name.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 from quire.core.kv_spec import KVGroup, LayerKV
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "relu2"]
+RopeKind = Literal["default", "linear", "dynamic", "yarn", "longrope", "llama3"]
 
 
 @dataclass(frozen=True, slots=True)
 class NormRecipe:
     """RMSNorm or LayerNorm over the last dimension.
 
-    `weight_offset` is added to the stored weight in fp32 (Gemma stores w - 1).
+    `weight_offset` is added to the stored weight in fp32 (Gemma stores w - 1). Without
+    `affine` a LayerNorm has no parameters at all (Galactica).
     """
 
     kind: Literal["rms", "layer"]
     eps: float
     bias: bool = False
     weight_offset: float = 0.0
+    affine: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class RopeRecipe:
     fields are those of Hugging Face's `rope_scaling` for `kind`.
     """
 
-    kind: Literal["default", "linear", "dynamic", "yarn", "longrope", "llama3"]
+    kind: RopeKind
     theta: float
     rotary_dim: int
     max_position: int
@@ -128,6 +132,7 @@ class LayerRecipe:
 class EmbeddingRecipe:
     """Token embedding, times `multiplier`, plus learned positions if any.
 
+    `round_multiplier` rounds the multiplier to the model's dtype first (Gemma).
     `dim` is the table's width; if it differs from the hidden size, projections in and out
     stand around the layers (OPT-350m). `position_offset` is added to a position before the
     learned table is read.
@@ -135,6 +140,7 @@ class EmbeddingRecipe:
 
     dim: int
     multiplier: float = 1.0
+    round_multiplier: bool = False
     num_positions: int | None = None
     position_offset: int = 0
     norm: NormRecipe | None = None
@@ -162,27 +168,45 @@ class Placement:
             "transpose" (Conv1D stores [in, out]);
             "split_heads_qkv" ([H * 3 * D, ...] with q, k, v interleaved per head -> [q; k; v]);
             "transpose_experts" ([X, in, out] -> [X, out, in]).
+        num_heads: H, for "split_heads_qkv" only.
     """
 
     param: str
     rows: tuple[int, int] | None = None
     expert: int | None = None
     transform: Literal["none", "transpose", "split_heads_qkv", "transpose_experts"] = "none"
+    num_heads: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class WeightMap:
     """Every tensor name a checkpoint of this model may hold.
 
-    Each maps to its placements; `ignored` are regular expressions of tensors that carry
-    nothing (buffers); `optional` names need not be there (a tied head). `prefixes` may be
-    missing or present in front of every name ("model.", "transformer.").
+    Each name maps to its placements; a name without placements is known and carries nothing
+    new (the head of a model that ties it to the embedding). `ignored` are regular expressions
+    of tensors to skip (buffers). `optional` names need not be there: a tied head, or one of two
+    layouts of the same tensor, so a loader also checks that every parameter was filled.
+    `prefixes` may be missing or present in front of every name ("model.", "transformer.").
     """
 
     places: dict[str, tuple[Placement, ...]]
     ignored: tuple[str, ...] = ()
     optional: frozenset[str] = frozenset()
     prefixes: tuple[str, ...] = ()
+
+    def find(self, name: str) -> str | None:
+        """The key of `places` that a checkpoint's tensor `name` means, None if there is none."""
+        if name in self.places:
+            return name
+        bare = [name.removeprefix(p) for p in self.prefixes if name.startswith(p)]
+        for candidate in (*bare, *(p + n for n in (name, *bare) for p in self.prefixes)):
+            if candidate in self.places:
+                return candidate
+        return None
+
+    def ignores(self, name: str) -> bool:
+        """True if `name` is a tensor that carries nothing."""
+        return any(re.search(pattern, name) for pattern in self.ignored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +216,7 @@ class Recipe:
     architecture: str
     vocab_size: int
     hidden_size: int
-    max_position: int
+    max_position: int  # the longest sequence the positions are made for, scaling included
     embedding: EmbeddingRecipe
     layers: tuple[LayerRecipe, ...]
     final_norm: NormRecipe | None

@@ -1,0 +1,68 @@
+"""Token embedding, with its multiplier, learned positions and norm where the recipe has them."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from quire.kernels.table import Ops
+from quire.layers.linear import Linear
+from quire.layers.norm import make_norm
+from quire.layers.parameters import Maker
+from quire.models.recipe import EmbeddingRecipe
+
+# (x [T, .], positions [T]) -> [T, .]
+_Step = Callable[[Tensor, Tensor], Tensor]
+
+
+class Table(nn.Module):
+    """Rows looked up by integer."""
+
+    def __init__(self, make: Maker, rows: int, dim: int) -> None:
+        super().__init__()
+        self.weight = make.empty(rows, dim)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """[T] int64 -> [T, dim]."""
+        return F.embedding(ids, self.weight)
+
+
+class Embedder:
+    """Token ids and positions [T] -> [T, E]. Which steps that takes is chosen here, once.
+
+    `modules` are to become the decoder's own children, whose names its parameters carry.
+    """
+
+    def __init__(
+        self, recipe: EmbeddingRecipe, vocab_size: int, hidden_size: int, ops: Ops, make: Maker
+    ) -> None:
+        self.table = Table(make, vocab_size, recipe.dim)
+        self.modules: dict[str, nn.Module] = {"embedding": self.table}
+        self._steps: list[_Step] = []
+        if recipe.multiplier != 1.0:
+            multiplier = _multiplier(recipe, make.dtype)
+            self._steps.append(lambda x, _: x * multiplier)
+        if recipe.dim != hidden_size:
+            project = self.modules["project_in"] = Linear(make, recipe.dim, hidden_size)
+            self._steps.append(lambda x, _: project(x))
+        if recipe.num_positions is not None:
+            offset = recipe.position_offset
+            learned = Table(make, recipe.num_positions + offset, hidden_size)
+            self.modules["positions"] = learned
+            self._steps.append(lambda x, positions: x + learned(positions + offset))
+        if recipe.norm is not None:
+            norm = self.modules["embedding_norm"] = make_norm(recipe.norm, hidden_size, ops, make)
+            self._steps.append(lambda x, _: norm(x))
+
+    def __call__(self, token_ids: Tensor, positions: Tensor) -> Tensor:
+        x: Tensor = self.table(token_ids)  # [T, dim]
+        for step in self._steps:
+            x = step(x, positions)
+        return x  # [T, E]
+
+
+def _multiplier(recipe: EmbeddingRecipe, dtype: torch.dtype) -> float:
+    if recipe.round_multiplier:
+        return float(torch.tensor(recipe.multiplier, dtype=dtype))
+    return recipe.multiplier

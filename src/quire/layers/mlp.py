@@ -1,0 +1,62 @@
+"""Dense MLP: gated (through the fused op) or plain."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from quire.kernels.table import Ops
+from quire.layers.linear import Linear
+from quire.layers.parameters import Maker
+from quire.models.recipe import Activation, MlpRecipe
+
+
+class GatedMlp(nn.Module):
+    """down(act(gate(x)) * up(x)), gate and up from one matmul, gate rows first."""
+
+    def __init__(self, recipe: MlpRecipe, hidden: int, ops: Ops, make: Maker) -> None:
+        super().__init__()
+        self.gate_up = Linear(make, hidden, 2 * recipe.size, recipe.bias)
+        self.down = Linear(make, recipe.size, hidden, recipe.bias)
+        self._act, self._activation = ops.gated_act, recipe.activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, E] -> [T, E]."""
+        made: Tensor = self.down(self._act(self.gate_up(x), self._activation))
+        return made
+
+
+class PlainMlp(nn.Module):
+    """down(act(up(x)))."""
+
+    def __init__(self, recipe: MlpRecipe, hidden: int, make: Maker) -> None:
+        super().__init__()
+        self.up = Linear(make, hidden, recipe.size, recipe.bias)
+        self.down = Linear(make, recipe.size, hidden, recipe.bias)
+        self._act = activation_function(recipe.activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, E] -> [T, E]."""
+        made: Tensor = self.down(self._act(self.up(x)))
+        return made
+
+
+def make_mlp(recipe: MlpRecipe, hidden: int, ops: Ops, make: Maker) -> GatedMlp | PlainMlp:
+    """The dense MLP of `recipe`."""
+    return GatedMlp(recipe, hidden, ops, make) if recipe.gated else PlainMlp(recipe, hidden, make)
+
+
+def activation_function(activation: Activation) -> Callable[[Tensor], Tensor]:
+    """The activation as a torch function of one tensor."""
+    match activation:
+        case "silu":
+            return F.silu
+        case "gelu":
+            return F.gelu
+        case "gelu_tanh":
+            return lambda x: F.gelu(x, approximate="tanh")
+        case "relu":
+            return torch.relu
+        case "relu2":
+            return lambda x: torch.relu(x).square()

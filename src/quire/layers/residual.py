@@ -1,0 +1,66 @@
+"""How sublayers sit in the residual stream.
+
+Between sublayers the stream is carried as two tensors, `delta` and `residual`. An open stream
+is their sum, not yet added, so that the next norm can add and normalise in one kernel; a closed
+one is `delta` alone. Which of the two it is at each point is known when the model is built.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from quire.layers.norm import Norm
+
+# (delta [T, E], residual [T, E]) -> (the sublayer's input, the stream)
+Enter = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+# (the sublayer's output, the stream) -> (delta, residual)
+Leave = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def make_enter(before: Norm | None, stream_open: bool) -> Enter:
+    """Bring the stream together and normalise a sublayer's input."""
+    if before is None:
+        return _add if stream_open else _take
+    if stream_open:
+        return before.add
+    norm = before
+    return lambda delta, _: (norm(delta), delta)
+
+
+def make_leave(after: Norm | None, after_residual: Norm | None, multiplier: float) -> Leave:
+    """Put a sublayer's output back; the stream is open afterwards unless `after_residual`."""
+    finish = _scaled(after, multiplier)
+    if after_residual is None:
+        return lambda out, residual: (finish(out), residual)
+    close = after_residual.add
+
+    def leave(out: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+        stream, _ = close(finish(out), residual)
+        return stream, stream
+
+    return leave
+
+
+def _scaled(after: Norm | None, multiplier: float) -> Callable[[Tensor], Tensor]:
+    if after is None and multiplier == 1.0:
+        return _same
+    if after is None:
+        return lambda out: out * multiplier
+    norm = after
+    if multiplier == 1.0:
+        return norm.forward
+    return lambda out: norm(out) * multiplier
+
+
+def _add(delta: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+    total = torch.add(delta, residual)
+    return total, total
+
+
+def _take(delta: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+    return delta, delta
+
+
+def _same(out: Tensor) -> Tensor:
+    return out

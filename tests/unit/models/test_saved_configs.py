@@ -1,0 +1,139 @@
+"""The two spellings of config.json give one recipe, and the map finds every saved name."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from quire.kernels.select import torch_ops
+from quire.models.count import num_parameters, parameter_shapes
+from quire.models.decoder import Decoder
+from quire.models.families import recipe_from_config
+from quire.models.show import show
+from tiny_models import make_tiny_model, tiny_models
+
+NAMES = list(tiny_models())
+
+
+@pytest.fixture(scope="module")
+def configs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """name -> config.json as transformers writes it."""
+    import transformers
+
+    made = {}
+    for name, (config_class, arguments) in tiny_models().items():
+        folder: Path = tmp_path_factory.mktemp(name)
+        config = getattr(transformers, config_class)(**arguments)
+        config.save_pretrained(folder)
+        made[name] = json.loads((folder / "config.json").read_text())
+    return made
+
+
+def old_spelling(config: dict[str, Any]) -> dict[str, Any]:
+    """The same config as transformers 4 wrote it."""
+    old = {k: v for k, v in config.items() if k not in ("rope_parameters", "dtype")}
+    rope = dict(config.get("rope_parameters") or {})
+    old["torch_dtype"] = config.get("dtype", "float32")
+    if "full_attention" in rope:
+        full = dict(rope["full_attention"])
+        old["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+        rope = full
+    if not rope:
+        return old
+    theta = rope.pop("rope_theta")
+    share = rope.pop("partial_rotary_factor", None)
+    if config["model_type"] == "gpt_neox":
+        old["rotary_emb_base"], old["rotary_pct"] = theta, share
+        return old
+    old["rope_theta"] = theta
+    if share is not None:
+        old["partial_rotary_factor"] = share
+    if rope["rope_type"] != "default":
+        rope["type"] = rope.pop("rope_type")
+        old["rope_scaling"] = rope
+    return old
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_spellings_of_a_config_give_one_recipe(configs, name: str) -> None:
+    new = recipe_from_config(configs[name])
+    assert recipe_from_config(old_spelling(configs[name])) == new
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_counts_are_what_the_decoder_makes(configs, name: str) -> None:
+    recipe = recipe_from_config(configs[name])
+    model = Decoder(recipe, torch_ops("a test"), torch.bfloat16, torch.device("meta"), 64)
+    made = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    assert made == parameter_shapes(recipe)
+    assert num_parameters(recipe) == sum(p.numel() for p in model.parameters())
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gpt_neox", "opt", "opt_350m", "gemma3"])
+def test_names_with_and_without_the_base_prefix(configs, name: str) -> None:
+    weights = recipe_from_config(configs[name]).weights
+    reference = make_tiny_model(name)
+    prefix = reference.base_model_prefix + "."
+    for key in reference.state_dict():
+        assert weights.find(key) == key
+        if key.startswith(prefix):
+            assert weights.find(key.removeprefix(prefix)) == key
+        else:
+            assert weights.find("lm_head.weight") is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "buffer"),
+    [
+        ("llama", "model.layers.0.self_attn.rotary_emb.inv_freq"),
+        ("gpt2", "h.0.attn.bias"),
+        ("gpt2", "transformer.h.11.attn.masked_bias"),
+        ("gpt_neox", "gpt_neox.layers.2.attention.bias"),
+        ("gpt_neox", "gpt_neox.layers.2.attention.masked_bias"),
+        ("gpt_neox", "gpt_neox.layers.2.attention.rotary_emb.inv_freq"),
+    ],
+)
+def test_buffers_of_old_checkpoints_are_ignored(configs, name: str, buffer: str) -> None:
+    weights = recipe_from_config(configs[name]).weights
+    assert weights.find(buffer) is None
+    assert weights.ignores(buffer)
+
+
+def test_names_of_another_model_are_neither_found_nor_ignored(configs) -> None:
+    weights = recipe_from_config(configs["llama"]).weights
+    for name in ("model.layers.3.mlp.up_proj.weight", "model.layers.0.self_attn.q_proj.bias"):
+        assert weights.find(name) is None
+        assert not weights.ignores(name)
+
+
+def test_old_name_of_the_neox_head(configs) -> None:
+    weights = recipe_from_config(configs["gpt_neox"]).weights
+    assert weights.find("embed_out.weight") == "embed_out.weight"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_model_can_be_shown(configs, name: str) -> None:
+    recipe = recipe_from_config(configs[name])
+    text = show(recipe)
+    assert recipe.architecture in text
+    assert f"{num_parameters(recipe):,}" in text
+
+
+def test_show_reads_as_the_model(configs) -> None:
+    text = show(recipe_from_config(configs["gemma3"]))
+    assert "x = x + norm(attention(norm(x))), norm: RMSNorm eps 0.001, weight + 1" in text
+    assert "layers 0-1, 3\n" in text
+    assert (
+        "6 heads of 16, 2 KV heads, scale 0.2236, window 10, norm over each head's q and k" in text
+    )
+    assert "rope: linear, theta 10000, 16 dimensions, factor 8" in text
+    assert "head       tied to the embedding" in text
+    assert "full attention: 1 layer," in text
+    text = show(recipe_from_config(configs["qwen3_moe"]))
+    assert "experts: 3 of 6, 24 wide, gated silu, shares renormalised" in text
+    assert "active per token" in text
+    text = show(recipe_from_config(configs["gpt_neox"]))
+    assert "x = x + attention(norm(x)) + mlp(norm(x))" in text
