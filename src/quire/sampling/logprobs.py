@@ -1,0 +1,95 @@
+"""Log-probabilities of chosen tokens, the most likely ones, and ranks, without waiting.
+
+They come from the model's own logits: no temperature, penalty, mask or bias.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from quire.core.plan import TokenLogprobs
+
+WHOLE_VOCABULARY = -1
+
+
+@dataclass(frozen=True, slots=True)
+class LogprobTensors:
+    """Of n tokens: each one's log-probability, then those of the k most likely, best first.
+
+    Args:
+        token_ids: [n, 1 + k] int64.
+        logprobs: [n, 1 + k] fp32.
+        ranks: [n] int64, 1 + the number of tokens that are strictly more likely.
+        num_top: how many of the k each of the n asked for.
+        host: the three on the host; on a GPU the copies are queued, not awaited.
+    """
+
+    token_ids: Tensor
+    logprobs: Tensor
+    ranks: Tensor
+    num_top: tuple[int, ...]
+    host: tuple[Tensor, Tensor, Tensor]
+
+    @staticmethod
+    def build(
+        token_ids: Tensor, logprobs: Tensor, ranks: Tensor, num_top: tuple[int, ...]
+    ) -> "LogprobTensors":
+        """Keep the tensors and queue their copies to (pinned) host memory."""
+        token_host, logprob_host, rank_host = (
+            tensor.to("cpu", non_blocking=True) for tensor in (token_ids, logprobs, ranks)
+        )
+        return LogprobTensors(
+            token_ids, logprobs, ranks, num_top, (token_host, logprob_host, rank_host)
+        )
+
+    def to_host(self) -> list[TokenLogprobs]:
+        """One `TokenLogprobs` each, cut to what it asked for.
+
+        The caller has waited for the device to reach the point where this was built.
+        """
+        token_ids, logprobs, ranks = (tensor.tolist() for tensor in self.host)
+        return [
+            TokenLogprobs(ids[: 1 + k], values[: 1 + k], rank)
+            for ids, values, rank, k in zip(token_ids, logprobs, ranks, self.num_top, strict=True)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class RawLogprobs:
+    """The log-probabilities of some lines [n, V] fp32, taken before the logits are changed."""
+
+    values: Tensor
+
+    @staticmethod
+    def of(logits: Tensor) -> "RawLogprobs":
+        return RawLogprobs(torch.log_softmax(logits, dim=-1, dtype=torch.float32))
+
+    def pick(self, targets: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+        """targets [n] (-1 where there is none) -> token ids, logprobs [n, 1 + k], ranks [n]."""
+        targets = targets.long().clamp(min=0).unsqueeze(1)
+        chosen = self.values.gather(1, targets)
+        ranks = (self.values > chosen).sum(dim=1) + 1
+        if k == 0:
+            return targets, chosen, ranks
+        top = self.values.topk(k, dim=1)
+        token_ids = torch.cat((targets, top.indices), dim=1)
+        return token_ids, torch.cat((chosen, top.values), dim=1), ranks
+
+
+def resolve_k(k: int, vocab_size: int) -> int:
+    """-1 is the whole vocabulary, and no more than that can be had."""
+    return vocab_size if k == WHOLE_VOCABULARY else min(k, vocab_size)
+
+
+def prompt_logprobs(logits: Tensor, targets: Tensor, k: int, max_elements: int) -> LogprobTensors:
+    """logits [n, V] fp32 and the tokens [n] that really came next; k as in `SamplingParams`."""
+    num_lines, vocab_size = logits.shape
+    k = resolve_k(k, vocab_size)
+    group = max(1, max_elements // vocab_size)
+    parts = [
+        RawLogprobs.of(some).pick(their, k)
+        for some, their in zip(logits.split(group), targets.split(group), strict=True)
+    ]
+    token_ids, logprobs, ranks = (torch.cat(part) for part in zip(*parts, strict=True))
+    return LogprobTensors.build(token_ids, logprobs, ranks, (k,) * num_lines)
