@@ -35,6 +35,7 @@ class ModelConfig:
     seed: int = 0
     model_impl: Literal["auto", "quire", "transformers"] = "auto"
     generation_config: str = "auto"  # "auto": the model's; "vllm"/"quire": none; or a folder
+    max_logprobs: int = 20  # most log-probabilities per position a request may ask for; -1 no limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +183,8 @@ def _validate(config: EngineConfig) -> None:
     _choice("model_impl", model.model_impl, ("auto", "quire", "transformers"))
     _choice("scheduling_policy", scheduler.policy, ("fcfs", "priority"))
     _positive("max_model_len", model.max_model_len)
+    if model.max_logprobs != -1:
+        _positive("max_logprobs", model.max_logprobs)
     _positive("max_num_seqs", scheduler.max_num_seqs)
     _positive("max_num_batched_tokens", scheduler.max_num_batched_tokens)
     _positive("num_gpu_blocks_override", cache.num_pages)

@@ -7,6 +7,7 @@ from quire.core.errors import ConfigError
 KNOWN = {
     "QUIRE_LOG_LEVEL": "debug, info (default), warning or error",
     "QUIRE_DEBUG": "1 checks the page pool's invariants whenever the engine is idle",
+    "CC": "the C compiler that Triton builds its launchers with (default gcc, then clang)",
     "HF_TOKEN": "access token for gated or private Hub repositories",
     "HF_HOME": "where the Hub's files are cached",
     "HF_HUB_OFFLINE": "1 never touches the network",
@@ -29,6 +30,11 @@ def debug() -> bool:
     if value not in ("0", "1", ""):
         raise ConfigError(f"QUIRE_DEBUG must be 0 or 1, got {value!r}")
     return value == "1"
+
+
+def c_compiler() -> str | None:
+    """CC, if set."""
+    return os.environ.get("CC") or None
 
 
 def hf_token() -> str | None:

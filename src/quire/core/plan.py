@@ -3,7 +3,9 @@
 Everything is a delta. The runner keeps per-sequence state in fixed rows, so a steady decode
 step carries three short integer lists and the few page ids that were newly assigned. Plans
 are executed strictly in order; a row or page released in plan k may be reused in plan k + 1
-while k is still running, because the device runs them in that order too.
+while k is still running, because the device runs them in that order too. Within a plan,
+`released` is dealt with before `starts`, and a layer writes the keys and values of all rows
+before any row attends, so that a row can share a page which another fills in the same step.
 """
 
 from collections.abc import Sequence

@@ -200,9 +200,12 @@ def _in_range(name: str, value: object, low: float, high: float, *, integer: boo
     if integer and not isinstance(value, int):
         _refuse(name, value, "must be an integer")
     if not low <= value <= high:  # type: ignore[operator]
-        bound = (
-            f"must be at least {low:g}" if high >= 2**31 - 1 else f"must be in [{low:g}, {high:g}]"
-        )
+        if high < 2**31 - 1:
+            bound = f"must be in [{low:g}, {high:g}]"
+        elif value < low:  # type: ignore[operator]
+            bound = f"must be at least {low if integer else format(low, 'g')}"
+        else:
+            bound = f"must be at most {high}"
         _refuse(name, value, bound)
 
 

@@ -1,0 +1,1 @@
+"""A worker's engine room: device rows, KV tensors, and the step (forward and sample)."""

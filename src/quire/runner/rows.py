@@ -1,0 +1,168 @@
+"""Device rows: the persistent per-sequence state on the device, and a step's inputs from it.
+
+A row holds a sequence's token ids and page tables for as long as it runs. Prefill, decode and
+everything between gather their input ids from the same place, and sampled tokens are written
+back to it on the device, so the next step never waits for the host.
+
+One upload a step: every integer the host knows goes into one buffer, is copied once, and is
+cut into views on the device. Runs in the worker; owns no policy.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from quire.core.plan import StepPlan
+from quire.kernels.batch import AttentionBatch, StepInputs
+from quire.platform.caps import DeviceCaps
+from quire.platform.streams import pinned
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceStep:
+    """A step on the device.
+
+    Args:
+        inputs: what the model takes.
+        sample_rows: [S'] host int32, rows that sample in this step.
+        sample_lines: plan index of each of them.
+        sample_tokens: [S'] int64, index in [0, T) of each one's last computed token.
+        sample_positions: [S'] int64, the position its next token will take.
+        sample_rows_device: [S'] int64.
+    """
+
+    inputs: StepInputs
+    sample_rows: np.ndarray
+    sample_lines: list[int]
+    sample_tokens: Tensor
+    sample_positions: Tensor
+    sample_rows_device: Tensor
+
+
+class DeviceRows:
+    """Token ids [R, L] and one page table [R, M] a KV group, on the device."""
+
+    def __init__(
+        self,
+        num_rows: int,
+        max_len: int,
+        page_size: int,
+        num_groups: int,
+        caps: DeviceCaps,
+    ) -> None:
+        self.page_size = page_size
+        self.max_len = max_len
+        self.width = -(-max_len // page_size)  # M
+        self._caps = caps
+        self._device = torch.device(caps.torch_device)
+        self.tokens = torch.zeros(num_rows, max_len, dtype=torch.int32, device=self._device)
+        self.page_tables = [
+            torch.zeros(num_rows, self.width, dtype=torch.int32, device=self._device)
+            for _ in range(num_groups)
+        ]
+
+    def apply(self, plan: StepPlan) -> DeviceStep:
+        """Bring the rows up to date with `plan` and build its inputs. One upload, no waiting."""
+        upload = _Upload()
+        query_lens = np.array(plan.query_lens, dtype=np.int32)
+        computed = np.array(plan.num_computed, dtype=np.int32)
+        rows = np.array(plan.rows, dtype=np.int32)
+        seq_lens = computed + query_lens
+        query_starts = np.zeros(len(rows) + 1, dtype=np.int32)
+        np.cumsum(query_lens, out=query_starts[1:])
+        num_tokens = int(query_starts[-1])
+        # Position of a token: its index in the step, shifted by where its sequence stands.
+        shift = np.repeat(computed - query_starts[:-1], query_lens)
+        positions = np.arange(num_tokens, dtype=np.int32) + shift
+        sample_lines = [i for i, samples in enumerate(plan.samples) if samples]
+        lines = np.array(sample_lines, dtype=np.int64)
+
+        for array in (query_starts, seq_lens, rows, positions, np.repeat(rows, query_lens)):
+            upload.add(array)
+        upload.add(query_starts[1:][lines] - 1)
+        upload.add(seq_lens[lines])
+        upload.add(rows[lines])
+        for group in range(len(self.page_tables)):
+            index, page_ids = self._page_updates(plan, group)
+            upload.add(index)
+            upload.add(page_ids)
+        for start in plan.starts:
+            upload.add(start.token_ids)
+
+        parts = upload.send(self._caps, self._device)
+        query_starts_d, seq_lens_d, rows_d = next(parts), next(parts), next(parts)
+        positions_d, token_rows_d = next(parts).long(), next(parts).long()
+        sample_tokens_d, sample_positions_d = next(parts).long(), next(parts).long()
+        sample_rows_d = next(parts).long()
+        for table in self.page_tables:
+            index_d, page_ids_d = next(parts).long(), next(parts)
+            if len(index_d):
+                table.view(-1).index_copy_(0, index_d, page_ids_d)
+        for start, ids in zip(plan.starts, parts):
+            self.tokens[start.row, : len(start.token_ids)].copy_(ids)
+
+        token_ids = self.tokens.view(-1)[token_rows_d * self.max_len + positions_d]
+        groups = tuple(
+            AttentionBatch(
+                query_starts=query_starts_d,
+                seq_lens=seq_lens_d,
+                rows=rows_d,
+                page_table=table,
+                slots=self._slots(table, token_rows_d, positions_d),
+                page_size=self.page_size,
+                host_query_lens=query_lens,
+                host_seq_lens=seq_lens,
+                max_query_len=int(query_lens.max(initial=0)),
+                max_seq_len=int(seq_lens.max(initial=0)),
+            )
+            for table in self.page_tables
+        )
+        return DeviceStep(
+            inputs=StepInputs(token_ids.long(), positions_d, groups),
+            sample_rows=rows[lines],
+            sample_lines=sample_lines,
+            sample_tokens=sample_tokens_d,
+            sample_positions=sample_positions_d,
+            sample_rows_device=sample_rows_d,
+        )
+
+    def append(self, step: DeviceStep, sampled: Tensor) -> None:
+        """Write the sampled ids [S'] to their rows. A failed line's -1 becomes 0, a valid id,
+        because the step after may already be on its way and reads it."""
+        index = step.sample_rows_device * self.max_len + step.sample_positions
+        self.tokens.view(-1).index_copy_(0, index, sampled.clamp(min=0).to(torch.int32))
+
+    def _page_updates(self, plan: StepPlan, group: int) -> tuple[np.ndarray, np.ndarray]:
+        """A group's new page ids and where they go in its flattened page table."""
+        deltas = [d for d in plan.pages if d.group == group]
+        starts = np.array([d.row * self.width + d.column for d in deltas], dtype=np.int64)
+        lengths = np.array([len(d.page_ids) for d in deltas], dtype=np.int64)
+        ends = np.cumsum(lengths)
+        index = np.arange(int(lengths.sum())) + np.repeat(starts - (ends - lengths), lengths)
+        page_ids = [page_id for d in deltas for page_id in d.page_ids]
+        return index, np.array(page_ids, dtype=np.int32)
+
+    def _slots(self, table: Tensor, token_rows: Tensor, positions: Tensor) -> Tensor:
+        column = positions // self.page_size
+        pages = table.view(-1)[token_rows * self.width + column].long()
+        return pages * self.page_size + positions % self.page_size
+
+
+class _Upload:
+    """Integer arrays gathered in one host buffer and sent to the device in one copy."""
+
+    def __init__(self) -> None:
+        self._arrays: list[np.ndarray] = []
+
+    def add(self, values: Sequence[int] | np.ndarray) -> None:
+        self._arrays.append(np.asarray(values, dtype=np.int32))
+
+    def send(self, caps: DeviceCaps, device: torch.device) -> Iterator[Tensor]:
+        """The arrays as int32 views of one device buffer, in order of `add`."""
+        lengths = [len(a) for a in self._arrays]
+        host = pinned((sum(lengths),), torch.int32, caps)
+        np.concatenate(self._arrays, out=host.numpy())
+        return iter(host.to(device, non_blocking=True).split(lengths))

@@ -1,0 +1,138 @@
+"""Runner: executes step plans on one device. `submit(plan) -> ticket`, read later.
+
+Owns the model, the KV tensors, the device rows and the sampler. It makes no choices: who runs,
+on which pages and how far is the plan's. The same code serves CPU and GPU; what differs is
+which ops were selected. Nothing in `submit` waits for the device.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from quire.core.plan import RowStart, StepPlan
+from quire.kernels.batch import LayerCache, StepInputs
+from quire.kernels.table import Ops
+from quire.platform.caps import DeviceCaps
+from quire.platform.streams import record_event
+from quire.runner.rows import DeviceRows, DeviceStep
+from quire.runner.ticket import StepTicket
+from quire.sampling.logprobs import LogprobTensors
+from quire.sampling.sampler import Sampler, SamplerOutput
+
+# Rows of logits held at once for prompt log-probabilities: 256 x V fp32, 128 MiB at V = 128k.
+PROMPT_LOGPROB_ROWS = 256
+
+
+class Model(Protocol):
+    """What the runner needs of a model: the decoder or the fallback."""
+
+    def forward(self, inputs: StepInputs, kv: Sequence[LayerCache]) -> Tensor:
+        """Final hidden states [T, E]; writes the step's keys and values into `kv`."""
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[n, E] -> [n, V] float32, a new tensor."""
+
+
+class Runner:
+    """One device's step machine.
+
+    Args:
+        model: a Decoder or FallbackModel: `forward(inputs, kv)` and `logits(hidden)`.
+        caches: per layer (keys, values), each [N, K, P, D].
+        rows: the persistent device rows.
+        sampler: parameters by row, logits to tokens.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        caches: list[LayerCache],
+        rows: DeviceRows,
+        ops: Ops,
+        vocab_size: int,
+        caps: DeviceCaps,
+    ) -> None:
+        self._model = model
+        self._caches = caches
+        self._rows = rows
+        self.caps = caps
+        self._sampler = Sampler(
+            vocab_size, rows.tokens.shape[0], torch.device(caps.torch_device), ops
+        )
+        self._starts: dict[int, RowStart] = {}  # by row, while it runs
+
+    @torch.inference_mode()
+    def submit(self, plan: StepPlan) -> StepTicket:
+        """Queue a step on the device and return its ticket without waiting.
+
+        Plans run in the order of their submission. The ticket stays valid whatever is
+        submitted after it.
+        """
+        for row in plan.released:
+            self._sampler.release(row)
+            self._starts.pop(row, None)
+        for start in plan.starts:
+            self._sampler.start(start)
+            self._starts[start.row] = start
+        step = self._rows.apply(plan)
+        hidden = self._model.forward(step.inputs, self._caches)
+        output = self._sample(step, hidden, plan) if step.sample_lines else None
+        # torch pins the destination of such a copy, so it is queued and not waited for.
+        sampled = None if output is None else output.token_ids.to("cpu", non_blocking=True)
+        prompt_logprobs = self._prompt_logprobs(plan, hidden)
+        event = record_event(self.caps)
+        return StepTicket(plan, step.sample_lines, output, sampled, prompt_logprobs, event)
+
+    def _sample(self, step: DeviceStep, hidden: Tensor, plan: StepPlan) -> SamplerOutput:
+        output = self._sampler.sample(
+            self._model.logits(hidden[step.sample_tokens]),
+            step.sample_rows,
+            step.sample_positions,
+            self._rows.tokens,
+            self._history_reader(plan),
+            step.inputs.groups[0].max_seq_len,
+        )
+        self._rows.append(step, output.token_ids)
+        return output
+
+    def _history_reader(self, plan: StepPlan) -> Callable[[int], tuple[list[int], list[int]]]:
+        """Reads a row's (prompt ids, output ids) back from the device, for host-side logits
+        processors. Such rows are never planned while a token of theirs is pending."""
+
+        def read(row: int) -> tuple[list[int], list[int]]:
+            line = plan.rows.index(row)
+            length = plan.num_computed[line] + plan.query_lens[line]
+            ids = self._rows.tokens[row, :length].tolist()
+            prompt = self._starts[row].num_prompt_tokens
+            return ids[:prompt], ids[prompt:]
+
+        return read
+
+    def _prompt_logprobs(self, plan: StepPlan, hidden: Tensor) -> dict[int, list[LogprobTensors]]:
+        """Log-probabilities of the prompt tokens that follow the ones computed in this step."""
+        scores: dict[int, list[LogprobTensors]] = {}
+        first = 0  # index in the step of the sequence's first token
+        for line, (row, length) in enumerate(zip(plan.rows, plan.query_lens)):
+            start, begin = self._starts[row], plan.num_computed[line]
+            wanted = start.params.prompt_logprobs
+            # The last prompt token's logits give the first output token, not a prompt token.
+            end = min(begin + length, start.num_prompt_tokens - 1)
+            if wanted is not None and begin < end:
+                targets = self._rows.tokens[row, begin + 1 : end + 1].long()
+                scores[line] = [
+                    self._score(hidden[first + a : first + b], targets[a:b], wanted)
+                    for a, b in _runs(end - begin, PROMPT_LOGPROB_ROWS)
+                ]
+            first += length
+        return scores
+
+    def _score(self, hidden: Tensor, targets: Tensor, count: int) -> LogprobTensors:
+        logits = self._model.logits(hidden)
+        return self._sampler.prompt_logprobs(logits, targets, count)
+
+
+def _runs(total: int, size: int) -> list[tuple[int, int]]:
+    """[0, total) cut into half-open runs of at most `size`."""
+    return [(a, min(a + size, total)) for a in range(0, total, size)]

@@ -1,0 +1,215 @@
+"""Worker: one device's start-up. Look, resolve, build, load, measure, allocate; then a Runner.
+
+Everything "auto" becomes a number here, logged with its reason. What is measured on the way
+(free memory after loading, the activation peak) goes to the planner, which divides it.
+"""
+
+import logging
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from quire.core.config import EngineConfig
+from quire.core.kv_spec import KVGroup
+from quire.core.model_info import ModelInfo
+from quire.core.plan import PageDelta, RowStart, StepPlan
+from quire.core.sampling_params import SamplingParams
+from quire.kernels.select import select_ops
+from quire.kernels.table import Ops
+from quire.planner import memory as planner
+from quire.planner.resolve import ModelFacts, Resolved, resolve
+from quire.platform import memory
+from quire.platform.caps import DeviceCaps
+from quire.platform.detect import detect
+from quire.platform.streams import empty_cache, set_device, synchronize
+from quire.runner import kv_cache
+from quire.runner.rows import DeviceRows
+from quire.runner.runner import Model, Runner
+from quire.weights.build import build_model, model_recipe
+from quire.weights.dtypes import torch_dtype
+from quire.weights.hf_config import read_hf_config
+from quire.weights.loader import ProgressOption
+from quire.weights.source import ModelSource, fetch_small_files
+
+logger = logging.getLogger("quire")
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A loaded device: the runner, what it runs, and the page counts the scheduler may use."""
+
+    runner: Runner
+    info: ModelInfo
+    groups: tuple[KVGroup, ...]
+    async_steps: int
+
+
+@torch.inference_mode()
+def start_worker(config: EngineConfig, progress: ProgressOption = True) -> Worker:
+    """Load the model and allocate its cache.
+
+    Raises:
+        ModelNotFoundError, UnsupportedModelError, CheckpointError, ConfigError,
+        InsufficientMemoryError: one line each, naming the remedy.
+    """
+    began = time.perf_counter()
+    caps = detect(config.device.device)
+    set_device(caps)
+    directory = fetch_small_files(ModelSource.of_model(config.model))
+    hf = read_hf_config(directory)
+    recipe = model_recipe(config.model, directory, hf.config)
+    resolved = resolve(config, ModelFacts(recipe.dtype, recipe.max_position), caps)
+    for choice in resolved.choices:
+        logger.debug("%s", choice)
+    ops = select_ops(caps)
+    logger.debug("ops:\n%s", ops.explain())
+    dtype = torch_dtype(resolved.dtype)
+    model = build_model(
+        config.model, directory, hf.config, ops, caps, resolved.max_model_len, dtype, progress
+    )
+    weight_bytes = _weight_bytes(model)
+    groups = recipe.kv_groups()
+    sizes = _Sizes(config, resolved, groups, dtype, caps)
+    plan = sizes.plan(sizes.activation_peak(model, ops, recipe.vocab_size))
+    for message in plan.messages:
+        logger.warning("%s", message)
+    caches = kv_cache.allocate(
+        groups, plan.num_pages, config.cache.page_size, dtype, torch.device(caps.torch_device)
+    )
+    rows = sizes.rows(plan.max_model_len)
+    runner = Runner(model, caches, rows, ops, recipe.vocab_size, caps)
+    tokens = planner.kv_token_capacity(groups, plan, config.cache.page_size)
+    logger.info(
+        "%s on %s: %s of weights, %s of KV cache (%s tokens), ready in %.1f s",
+        recipe.architecture,
+        caps.name,
+        planner.gib(weight_bytes),
+        planner.gib(plan.bytes),
+        f"{tokens:,}",
+        time.perf_counter() - began,
+    )
+    info = ModelInfo(
+        model=config.model.model,
+        directory=str(directory),
+        architecture=recipe.architecture,
+        vocab_size=recipe.vocab_size,
+        max_model_len=plan.max_model_len,
+        dtype=resolved.dtype,
+        device=caps.torch_device,
+        eos_token_ids=hf.eos_token_ids(),
+        generation_defaults=hf.generation_defaults(),
+        page_size=config.cache.page_size,
+        num_pages=plan.num_pages,
+        max_num_seqs=resolved.max_num_seqs,
+        max_num_batched_tokens=resolved.max_num_batched_tokens,
+        enable_prefix_caching=config.cache.enable_prefix_caching,
+        seed=config.model.seed,
+        weight_bytes=weight_bytes,
+        kv_bytes=plan.bytes,
+    )
+    return Worker(runner, info, groups, resolved.async_steps)
+
+
+def _weight_bytes(model: nn.Module) -> int:
+    """Bytes of the parameters, tied ones once."""
+    return sum(p.numel() * p.element_size() for p in model.parameters())
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """The measurements behind the memory plan."""
+
+    config: EngineConfig
+    resolved: Resolved
+    groups: tuple[KVGroup, ...]
+    dtype: torch.dtype
+    caps: DeviceCaps
+
+    def rows(self, max_model_len: int) -> DeviceRows:
+        return DeviceRows(
+            self.resolved.max_num_seqs,
+            max_model_len,
+            self.config.cache.page_size,
+            len(self.groups),
+            self.caps,
+        )
+
+    def plan(self, activations: int) -> planner.KVPlan:
+        """How many pages each KV group gets out of what is left."""
+        resolved, cache = self.resolved, self.config.cache
+        cap = None
+        if self.caps.kind == "cpu":
+            cap = planner.cpu_token_cap(resolved.max_num_seqs, resolved.max_model_len)
+        return planner.plan_kv(
+            self.groups,
+            cache.page_size,
+            self.dtype.itemsize,
+            self._available(activations),
+            resolved.max_model_len,
+            resolved.max_model_len_explicit,
+            resolved.max_num_seqs,
+            resolved.max_num_batched_tokens,
+            cache.num_pages,
+            cap,
+        )
+
+    def _available(self, activations: int) -> int:
+        cache = self.config.cache
+        if cache.kv_cache_memory_bytes is not None:
+            return cache.kv_cache_memory_bytes
+        free = memory.free_bytes(self.caps)
+        if self.caps.kind == "cpu":
+            return int(free * cache.cpu_memory_fraction)
+        # Whatever else lives on the GPU counts as used, other processes included.
+        total = memory.total_bytes(self.caps)
+        rows = planner.device_rows_bytes(
+            self.resolved.max_num_seqs,
+            self.resolved.max_model_len,
+            cache.page_size,
+            len(self.groups),
+        )
+        return int(total * cache.gpu_memory_utilization) - (total - free) - activations - rows
+
+    def activation_peak(self, model: Model, ops: Ops, vocab_size: int) -> int:
+        """Bytes of temporaries of the largest step, measured by running it. A CPU's share is
+        what `cpu_memory_fraction` leaves, so nothing is run there."""
+        if self.caps.kind == "cpu":
+            return 0
+        num_seqs, budget = self.resolved.max_num_seqs, self.resolved.max_num_batched_tokens
+        length = min(max(1, budget // num_seqs), self.resolved.max_model_len)
+        device = torch.device(self.caps.torch_device)
+        page_size = self.config.cache.page_size
+        # One page stands for all: its contents do not matter here.
+        caches = kv_cache.allocate(
+            self.groups, [1] * len(self.groups), page_size, self.dtype, device
+        )
+        runner = Runner(model, caches, self.rows(length + 1), ops, vocab_size, self.caps)
+        memory.reset_peak(self.caps)
+        before = memory.allocated_bytes(self.caps)
+        runner.submit(_largest_step(num_seqs, length, page_size, len(self.groups))).result()
+        synchronize(self.caps)
+        peak = memory.peak_bytes(self.caps) - before
+        del runner, caches
+        empty_cache(self.caps)
+        return peak
+
+
+def _largest_step(num_seqs: int, length: int, page_size: int, num_groups: int) -> StepPlan:
+    """Every row computes `length` tokens and samples with every filter on."""
+    params = SamplingParams(temperature=1.0, top_p=0.9, top_k=50, min_p=0.01)
+    columns = -(-length // page_size)
+    return StepPlan(
+        step=0,
+        starts=[RowStart(row, [0] * length, length, params, row, ()) for row in range(num_seqs)],
+        pages=[
+            PageDelta(group, row, 0, [0] * columns)
+            for row in range(num_seqs)
+            for group in range(num_groups)
+        ],
+        rows=list(range(num_seqs)),
+        query_lens=[length] * num_seqs,
+        num_computed=[0] * num_seqs,
+        samples=[True] * num_seqs,
+    )
