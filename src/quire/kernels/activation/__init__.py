@@ -1,0 +1,1 @@
+"""Activations of MLPs, gated (one op) and plain."""

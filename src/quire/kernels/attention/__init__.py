@@ -1,0 +1,1 @@
+"""Softmax attention over paged keys and values, for any mix of query lengths."""

@@ -1,0 +1,1 @@
+"""RMSNorm, alone or fused with the residual addition before it."""

@@ -1,0 +1,100 @@
+"""RMSNorm in Triton: a program normalises a few whole rows, statistics in fp32."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+TILE = 2048  # elements of a program when rows are short (heads): enough loads in flight
+
+
+@triton.jit(do_not_specialize=["num_rows"])
+def _rms_norm_kernel(
+    x: tl.tensor,  # row r at (r // heads) * token_stride + (r % heads) * head_stride
+    residual: tl.tensor,  # [num_rows, size], read if ADD
+    weight: tl.tensor,  # [size]
+    out: tl.tensor,  # [num_rows, size]
+    total: tl.tensor,  # [num_rows, size] x + residual, written if ADD
+    num_rows: tl.tensor,
+    heads: tl.tensor,
+    token_stride: tl.tensor,
+    head_stride: tl.tensor,
+    size: tl.tensor,
+    eps: tl.tensor,
+    weight_offset: tl.tensor,
+    ADD: tl.constexpr,
+    OFFSET: tl.constexpr,
+    ROWS: tl.constexpr,
+    SIZE: tl.constexpr,  # size rounded up to a power of two
+) -> None:
+    rows = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
+    columns = tl.arange(0, SIZE)[None, :]
+    mask = (rows < num_rows) & (columns < size)
+    source = (rows // heads) * token_stride + (rows % heads) * head_stride + columns
+    place = rows * size + columns
+    values = tl.load(x + source, mask=mask, other=0.0)
+    if ADD:
+        addend = tl.load(residual + place, mask=mask, other=0.0)
+        # Rounded to the stored dtype first: the norm is that of the sum the next layer reads.
+        values = (values.to(tl.float32) + addend.to(tl.float32)).to(values.dtype)
+        tl.store(total + place, values, mask=mask)
+    wide = values.to(tl.float32)
+    mean_square = tl.sum(wide * wide, axis=1)[:, None] / size
+    normed = wide * tl.rsqrt(mean_square + eps)
+    w = tl.load(weight + columns, mask=columns < size, other=0.0)
+    if OFFSET:
+        result = (normed * (w.to(tl.float32) + weight_offset)).to(values.dtype)
+    else:
+        rounded = normed.to(values.dtype).to(tl.float32)
+        result = (rounded * w.to(values.dtype).to(tl.float32)).to(values.dtype)
+    tl.store(out + place, result, mask=mask)
+
+
+def _launch(
+    x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, weight_offset: float
+) -> tuple[Tensor, Tensor]:
+    size = x.shape[-1]
+    if x.dim() != 3 or x.stride(-1) != 1:
+        x = x.reshape(-1, 1, size)
+        x = x if x.stride(-1) == 1 else x.contiguous()
+    num_tokens, heads, _ = x.shape
+    out = torch.empty((num_tokens * heads, size), dtype=x.dtype, device=x.device)
+    total = out if residual is None else torch.empty_like(out)
+    num_rows = num_tokens * heads
+    if num_rows == 0:
+        return out, total
+    block = triton.next_power_of_2(size)
+    rows = max(1, TILE // block)
+    _rms_norm_kernel[(triton.cdiv(num_rows, rows),)](
+        x,
+        x if residual is None else residual.contiguous(),
+        weight,
+        out,
+        total,
+        num_rows,
+        heads,
+        x.stride(0),
+        x.stride(1),
+        size,
+        eps,
+        weight_offset,
+        ADD=residual is not None,
+        OFFSET=weight_offset != 0.0,
+        ROWS=rows,
+        SIZE=block,
+        num_warps=min(16, max(4, rows * block // 512)),
+    )
+    return out, total
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float, weight_offset: float) -> Tensor:
+    """As `reference.rms_norm`. x may be a strided view of heads [T, H, D]."""
+    return _launch(x, None, weight, eps, weight_offset)[0].view(x.shape)
+
+
+def add_rms_norm(
+    x: Tensor, residual: Tensor, weight: Tensor, eps: float, weight_offset: float
+) -> tuple[Tensor, Tensor]:
+    """As `reference.add_rms_norm`."""
+    out, total = _launch(x, residual, weight, eps, weight_offset)
+    return out.view(x.shape), total.view(x.shape)

@@ -1,0 +1,1 @@
+"""Drawing one token per sequence from its logits, with counter-based noise."""

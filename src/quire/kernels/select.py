@@ -1,0 +1,113 @@
+"""Which implementation of each op a device uses, chosen once, with the reason for each.
+
+The Triton modules are imported only where a device runs them: Triton is an optional package.
+"""
+
+import functools
+import logging
+
+from quire.kernels.activation import reference as activation_reference
+from quire.kernels.attention import reference as attention_reference
+from quire.kernels.attention import torch_attention
+from quire.kernels.experts import reference as experts_reference
+from quire.kernels.experts import torch_experts
+from quire.kernels.kv_write import reference as kv_write_reference
+from quire.kernels.norm import reference as norm_reference
+from quire.kernels.rope import reference as rope_reference
+from quire.kernels.sample import reference as sample_reference
+from quire.kernels.sample import torch_sample
+from quire.kernels.table import Ops
+from quire.platform.caps import DeviceCaps
+
+logger = logging.getLogger(__name__)
+
+
+def select_ops(caps: DeviceCaps) -> Ops:
+    """The ops for a device; `Ops.explain()` says what was chosen and why."""
+    if caps.kind == "cpu":
+        return torch_ops(f"the device is a CPU ({caps.name})")
+    if caps.triton:
+        return triton_ops(caps.num_cores, f"Triton runs on {caps.name}")
+    _announce(
+        f"no fast kernels for {caps.name}: running the plain-torch references, many times slower"
+    )
+    return reference_ops(f"no fast kernels for {caps.name}")
+
+
+@functools.cache
+def _announce(message: str) -> None:
+    """Say it once in a process, however many engines it holds."""
+    logger.warning(message)
+
+
+def reference_ops(reason: str) -> Ops:
+    """Every op by its plain-torch reference, on any device torch has."""
+    names = tuple(name for name in Ops.__dataclass_fields__ if name != "reasons")
+    return Ops(
+        rms_norm=norm_reference.rms_norm,
+        add_rms_norm=norm_reference.add_rms_norm,
+        rope=rope_reference.rope,
+        write_kv=kv_write_reference.write_kv,
+        attention=attention_reference.attention,
+        gated_act=activation_reference.gated_act,
+        experts=experts_reference.experts,
+        sample=sample_reference.sample,
+        reasons=dict.fromkeys(names, f"reference: {reason}"),
+    )
+
+
+def torch_ops(reason: str) -> Ops:
+    """Torch's own fused operations where the reference would be slow."""
+    plain = f"reference: vectorised as it stands; {reason}"
+    return Ops(
+        rms_norm=norm_reference.rms_norm,
+        add_rms_norm=norm_reference.add_rms_norm,
+        rope=rope_reference.rope,
+        write_kv=kv_write_reference.write_kv,
+        attention=torch_attention.attention,
+        gated_act=activation_reference.gated_act,
+        experts=torch_experts.experts,
+        sample=torch_sample.sample,
+        reasons={
+            "rms_norm": plain,
+            "add_rms_norm": plain,
+            "rope": plain,
+            "write_kv": plain,
+            "attention": f"torch: gathered pages through torch's fused attention; {reason}",
+            "gated_act": plain,
+            "experts": f"torch: one matmul per expert in use; {reason}",
+            "sample": f"torch: sorts and draws noise only where a row asks for it; {reason}",
+        },
+    )
+
+
+def triton_ops(num_cores: int, reason: str) -> Ops:
+    """Triton kernels for everything, on a device with `num_cores` multiprocessors."""
+    from quire.kernels.activation import triton_activation
+    from quire.kernels.attention import triton_attention
+    from quire.kernels.experts import triton_experts
+    from quire.kernels.kv_write import triton_kv_write
+    from quire.kernels.norm import triton_norm
+    from quire.kernels.rope import triton_rope
+    from quire.kernels.sample import triton_sample
+
+    return Ops(
+        rms_norm=triton_norm.rms_norm,
+        add_rms_norm=triton_norm.add_rms_norm,
+        rope=triton_rope.rope,
+        write_kv=triton_kv_write.write_kv,
+        attention=functools.partial(triton_attention.attention, num_cores=num_cores),
+        gated_act=triton_activation.gated_act,
+        experts=triton_experts.experts,
+        sample=triton_sample.sample,
+        reasons={
+            "rms_norm": f"triton: one pass over a row; {reason}",
+            "add_rms_norm": f"triton: addition and norm in one pass; {reason}",
+            "rope": f"triton: queries and keys in one launch; {reason}",
+            "write_kv": f"triton: keys and values in one launch; {reason}",
+            "attention": f"triton: any query lengths, keys split at small decode batches; {reason}",
+            "gated_act": f"triton: one pass over gate and up; {reason}",
+            "experts": f"triton: two grouped matmuls over tokens sorted by expert; {reason}",
+            "sample": f"triton: thresholds by search instead of a sort; {reason}",
+        },
+    )

@@ -1,0 +1,167 @@
+"""Paged attention against the reference and against dense attention.
+
+Every case holds NaN in all pages and slots that no query sees (see `paged_case`).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from quire.kernels.attention import tuning
+from quire.kernels.attention.reference import attention as reference_attention
+from quire.kernels.table import Ops
+
+Check = Callable[[Tensor, Tensor], None]
+
+MIXED = [(1, 1), (33, 33), (1, 70), (5, 21), (1, 16)]
+DECODE = [(1, 1), (1, 8), (1, 9), (1, 130), (1, 40)]
+
+CASES: dict[str, dict[str, Any]] = {
+    "mixed": {"lens": MIXED},
+    "one token": {"lens": [(1, 1)]},
+    "one prompt": {"lens": [(20, 20)]},
+    "one page, full": {"lens": [(8, 8)]},
+    "decode": {"lens": DECODE},
+    "chunk of a long prompt": {"lens": [(7, 100)]},
+    "window": {"lens": MIXED, "window": 12},
+    "window, decode": {"lens": DECODE, "window": 17},
+    "window of one": {"lens": [(1, 9), (4, 30)], "window": 1},
+    "soft cap": {"lens": MIXED, "softcap": 2.0},
+    "soft cap, window, decode": {"lens": DECODE, "softcap": 2.0, "window": 10},
+    "heads alone": {"lens": MIXED, "heads": 3, "kv_heads": 3},
+    "group of 3": {"lens": MIXED, "heads": 6, "kv_heads": 2},
+    "group of 16": {"lens": [(1, 30), (3, 9)], "heads": 16, "kv_heads": 1},
+    "group of 40": {"lens": [(1, 30), (2, 9)], "heads": 40, "kv_heads": 1},
+    "group of 40, decode": {"lens": [(1, 30), (1, 9)], "heads": 40, "kv_heads": 1},
+    "group of 7, decode": {"lens": DECODE, "heads": 7, "kv_heads": 1},
+    "head 80": {"lens": [(9, 40), (1, 20)], "head_dim": 80, "page_size": 16},
+    "head 96, decode": {"lens": [(1, 40), (1, 20)], "head_dim": 96, "page_size": 32},
+    "head 112": {"lens": [(3, 20)], "head_dim": 112, "page_size": 64},
+    "head 128": {"lens": [(40, 90), (1, 10)], "head_dim": 128, "page_size": 32},
+    "head 256": {"lens": [(3, 33), (1, 40)], "head_dim": 256, "page_size": 16},
+    "head 256, decode": {"lens": [(1, 33)], "head_dim": 256, "page_size": 16},
+    "head 64": {"lens": [(3, 5), (70, 70)], "head_dim": 64, "page_size": 64},
+}
+
+
+# Triton's interpreter is slow, so on a CPU only some cases run in 16 bits.
+IN_16_BITS = (
+    list(CASES) if torch.cuda.is_available() else ["mixed", "decode", "soft cap", "head 80"]
+)
+CASES_BY_DTYPE = [
+    *((name, torch.float32) for name in CASES),
+    *((name, dtype) for dtype in (torch.bfloat16, torch.float16) for name in IN_16_BITS),
+]
+
+
+@pytest.mark.parametrize(("name", "as_dtype"), CASES_BY_DTYPE, ids=str)
+def test_attention(
+    ops: Ops,
+    name: str,
+    as_dtype: torch.dtype,
+    paged_case: Callable[..., Any],
+    check: Check,
+    poison: None,
+) -> None:
+    settings = dict(CASES[name])
+    softcap = settings.pop("softcap", None)
+    case = paged_case(**settings, dtype=as_dtype)
+    window = settings.get("window")
+    arguments = (case.q, case.k_pages, case.v_pages, case.batch, 0.2, window, softcap)
+    expected = reference_attention(*arguments)
+    assert not expected.isnan().any()
+    check(ops.attention(*arguments), expected)
+
+
+@pytest.mark.parametrize("window", [None, 300])
+def test_long_contexts_split_their_keys(
+    ops: Ops, window: int | None, paged_case: Callable[..., Any], check: Check, poison: None
+) -> None:
+    """Long and short sequences together: some splits of the short ones are empty."""
+    case = paged_case([(1, 1500), (1, 3), (1, 700)], page_size=64, kv_heads=1, window=window)
+    assert tuning.num_splits(3, window or 1500, 8) > 1
+    arguments = (case.q, case.k_pages, case.v_pages, case.batch, 0.3, window, None)
+    check(ops.attention(*arguments), reference_attention(*arguments))
+
+
+def test_queries_in_a_fused_projection(
+    ops: Ops, paged_case: Callable[..., Any], check: Check, randn: Callable[..., Tensor]
+) -> None:
+    for lens in (MIXED, DECODE):
+        case = paged_case(lens)
+        fused = randn(case.q.shape[0], 8 * 16)
+        q = fused[:, : 4 * 16].unflatten(1, (4, 16))
+        rest = (case.k_pages, case.v_pages, case.batch, 0.25, None, None)
+        check(ops.attention(q, *rest), reference_attention(q.contiguous(), *rest))
+
+
+def test_keys_and_values_side_by_side(
+    ops: Ops, paged_case: Callable[..., Any], check: Check
+) -> None:
+    """k_pages and v_pages may be halves of one tensor [N, 2, K, P, D]."""
+    for lens in (MIXED, DECODE):
+        case = paged_case(lens)
+        k_pages, v_pages = torch.stack([case.k_pages, case.v_pages], dim=1).unbind(1)
+        expected = reference_attention(
+            case.q, case.k_pages, case.v_pages, case.batch, 0.25, None, None
+        )
+        check(ops.attention(case.q, k_pages, v_pages, case.batch, 0.25, None, None), expected)
+
+
+def test_no_tokens(ops: Ops, paged_case: Callable[..., Any]) -> None:
+    case = paged_case([])
+    arguments = (case.q, case.k_pages, case.v_pages, case.batch, 1.0, None, None)
+    assert ops.attention(*arguments).shape == case.q.shape
+
+
+def test_sequences_without_queries(
+    ops: Ops, paged_case: Callable[..., Any], check: Check, poison: None
+) -> None:
+    for lens in ([(0, 9), (1, 12), (0, 3)], [(0, 9), (4, 12), (0, 3), (2, 2)]):
+        case = paged_case(lens)
+        arguments = (case.q, case.k_pages, case.v_pages, case.batch, 0.25, None, None)
+        check(ops.attention(*arguments), reference_attention(*arguments))
+
+
+def test_many_decodes_of_very_different_lengths(
+    ops: Ops, paged_case: Callable[..., Any], check: Check, poison: None
+) -> None:
+    lens = [(1, int(n)) for n in np.random.default_rng(3).integers(1, 200, 24)]
+    case = paged_case(lens, heads=2, kv_heads=1)
+    arguments = (case.q, case.k_pages, case.v_pages, case.batch, 0.25, None, None)
+    check(ops.attention(*arguments), reference_attention(*arguments))
+
+
+@pytest.mark.parametrize("window", [None, 6])
+def test_reference_is_dense_attention(
+    window: int | None, paged_case: Callable[..., Any], device: torch.device
+) -> None:
+    """The oracle itself, on one whole prompt, against torch's attention."""
+    case = paged_case([(30, 30)], heads=6, kv_heads=2)
+    pages = case.batch.slots // case.batch.page_size
+    offsets = case.batch.slots % case.batch.page_size
+    k, v = case.k_pages[pages, :, offsets], case.v_pages[pages, :, offsets]  # [L, K, D]
+    distance = torch.arange(30, device=device)[:, None] - torch.arange(30, device=device)
+    visible = (distance >= 0) & (distance < (window or 30))
+    expected = F.scaled_dot_product_attention(
+        case.q.transpose(0, 1),
+        k.transpose(0, 1).repeat_interleave(3, dim=0),
+        v.transpose(0, 1).repeat_interleave(3, dim=0),
+        attn_mask=visible,
+        scale=0.25,
+    ).transpose(0, 1)
+    actual = reference_attention(case.q, case.k_pages, case.v_pages, case.batch, 0.25, window, None)
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_number_of_splits() -> None:
+    """One per sequence when the batch fills the device; bounded by the keys there are."""
+    assert tuning.num_splits(programs=264, keys=8192, num_cores=132) == 1
+    assert tuning.num_splits(programs=8, keys=8192, num_cores=132) == 32
+    assert tuning.num_splits(programs=8, keys=500, num_cores=132) == 2
+    assert tuning.num_splits(programs=1, keys=1 << 20, num_cores=132) == tuning.MAX_SPLITS

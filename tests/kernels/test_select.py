@@ -1,0 +1,66 @@
+"""Which implementation a device gets, and that it says why."""
+
+import logging
+import subprocess
+import sys
+from dataclasses import fields
+
+import pytest
+
+from quire.kernels.select import select_ops
+from quire.kernels.table import Ops
+from quire.platform.caps import DeviceCaps
+
+
+def caps(kind: str, triton: bool) -> DeviceCaps:
+    return DeviceCaps(
+        kind=kind,  # type: ignore[arg-type]
+        index=0,
+        name=f"test {kind}",
+        total_memory=1 << 30,
+        free_memory=1 << 30,
+        num_cores=8,
+        triton=triton,
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "triton", "expected"),
+    [("cpu", False, "torch"), ("cpu", True, "torch"), ("cuda", False, "reference")],
+)
+def test_choice(kind: str, triton: bool, expected: str) -> None:
+    ops = select_ops(caps(kind, triton))
+    assert ops.reasons["attention"].startswith(f"{expected}: ")
+    assert f"test {kind}" in ops.reasons["attention"]
+
+
+def test_triton_on_cuda() -> None:
+    pytest.importorskip("triton", reason="Triton is optional")
+    ops = select_ops(caps("cuda", True))
+    assert all(reason.startswith("triton: ") for reason in ops.reasons.values())
+
+
+def test_every_op_has_a_reason() -> None:
+    names = [field.name for field in fields(Ops) if field.name != "reasons"]
+    for kind in ("cpu", "cuda"):
+        ops = select_ops(caps(kind, False))
+        assert list(ops.reasons) == names
+        assert len(ops.explain().splitlines()) == len(names)
+
+
+def test_falling_back_is_announced_once(caplog: pytest.LogCaptureFixture) -> None:
+    device = DeviceCaps("cuda", 0, "a device announced once", 1, 1, 1)
+    with caplog.at_level(logging.WARNING):
+        select_ops(device)
+        select_ops(device)
+    assert len([r for r in caplog.records if "a device announced once" in r.message]) == 1
+
+
+def test_a_cpu_does_not_import_triton() -> None:
+    code = (
+        "import sys; from quire.kernels.select import select_ops; "
+        "from quire.platform.caps import DeviceCaps; "
+        "select_ops(DeviceCaps('cpu', 0, 'x', 1, 1, 1)); print('triton' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "False"
