@@ -9,7 +9,10 @@ from quire.platform.streams import Event
 from quire.sampling.logprobs import LogprobTensors
 from quire.sampling.sampler import SamplerOutput
 
-NOT_A_NUMBER = "the model's logits are not a number"
+NOT_A_NUMBER = (
+    "the model's logits are not a number (or no token is allowed): "
+    "try dtype=bfloat16 or float32, or check the checkpoint"
+)
 
 
 @dataclass(frozen=True, slots=True)
