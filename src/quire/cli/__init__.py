@@ -1,0 +1,1 @@
+"""The `quire` command: one file a sub-command, loaded when it is called."""

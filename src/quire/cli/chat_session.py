@@ -1,0 +1,219 @@
+"""The conversation behind `quire chat`: its messages, and the three ways to hold it."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from quire.core.errors import EngineDeadError, QuireError
+from quire.core.outputs import FinishReason
+from quire.engine.frontend_prompt import Prompt
+from quire.llm import LLM
+from quire.text.chat import render_chat
+
+SAMPLE_PROMPTS = (
+    "Hello! Who are you?",
+    "What is the capital of South Korea?",
+    "대한민국의 수도는?",
+)
+
+_HELP = """\
+/help            this
+/reset           forget the conversation
+/system [TEXT]   set what the model is told first (without TEXT: nothing), and forget
+/exit            leave (as Ctrl-D does)
+Ctrl-C           stop the answer
+A line that ends in \\ goes on in the next one.
+"""
+
+
+@dataclass(slots=True)
+class Answer:
+    """What became of the last turn."""
+
+    num_tokens: int = 0
+    seconds: float = 0.0
+    finish_reason: FinishReason | None = None
+    error: str | None = None
+
+    @property
+    def rate(self) -> str:
+        return f"{self.num_tokens} tokens, {self.num_tokens / max(self.seconds, 1e-9):.1f} tokens/s"
+
+
+class ChatSession:
+    """Messages so far; `ask` streams an answer and remembers it.
+
+    Args:
+        sampling: fields of `SamplingParams` that differ from the model's defaults.
+    """
+
+    def __init__(
+        self, llm: LLM, sampling: dict[str, Any], system: str | None, chat_template: str | None
+    ) -> None:
+        self._llm = llm
+        self._params = llm.get_default_sampling_params()
+        self._params.max_tokens = None  # as long as the context allows
+        for name, value in sampling.items():
+            setattr(self._params, name, value)
+        self._params.validate()
+        self._template = chat_template
+        self._messages: list[dict[str, str]] = []
+        self.last = Answer()
+        self.reset(system)
+
+    @property
+    def model(self) -> str:
+        return self._llm.model_info.model
+
+    @property
+    def system(self) -> str | None:
+        """What the model is told first."""
+        first = self._messages[0] if self._messages else {}
+        return first["content"] if first.get("role") == "system" else None
+
+    def reset(self, system: str | None) -> None:
+        """A new conversation."""
+        self._messages = [{"role": "system", "content": system}] if system else []
+
+    def ask(self, text: str) -> Iterator[str]:
+        """The answer, piece by piece. Left early, it is remembered as far as it came.
+
+        Raises:
+            QuireError: the turn could not be answered; it is forgotten.
+        """
+        self._messages.append({"role": "user", "content": text})
+        self.last = answer = Answer()
+        began = time.perf_counter()
+        pieces: list[str] = []
+        try:
+            for update in self._llm.stream(self._prompt(), self._params):
+                answer.num_tokens += len(update.token_ids)
+                answer.finish_reason = update.sequence.finish_reason
+                answer.error = update.sequence.error
+                answer.seconds = time.perf_counter() - began
+                if update.text:
+                    pieces.append(update.text)
+                    yield update.text
+        except QuireError:
+            self._messages.pop()
+            raise
+        except BaseException:  # Ctrl-C, or the caller has enough
+            self._remember(pieces)
+            raise
+        self._remember(pieces)
+
+    def _remember(self, pieces: list[str]) -> None:
+        self._messages.append({"role": "assistant", "content": "".join(pieces).strip()})
+
+    def _prompt(self) -> Prompt:
+        tokenizer = self._llm.tokenizer
+        assert tokenizer is not None, "the CLI has no skip_tokenizer_init"
+        text = render_chat(tokenizer, self._messages, chat_template=self._template)
+        return Prompt(text, None, add_special_tokens=False)
+
+
+def talk(session: ChatSession) -> None:
+    """The conversation on a terminal, until the user leaves."""
+    _enable_line_editing()
+    print(f"{session.model}: type a message; /help for more, Ctrl-D to leave")
+    while True:
+        try:
+            line = _read_turn()
+        except EOFError:
+            print()
+            return
+        except KeyboardInterrupt:
+            print("\n(Ctrl-D or /exit to leave)")
+            continue
+        if not line:
+            continue
+        if line.startswith("/"):
+            if not _obey(session, line):
+                return
+            continue
+        try:
+            _print_answer(session, line)
+        except KeyboardInterrupt:
+            print(" (stopped)")
+        except EngineDeadError:
+            raise
+        except QuireError as error:
+            print(f"quire: error: {error}; /reset starts a new conversation", file=sys.stderr)
+
+
+def answer_lines(session: ChatSession, lines: Iterable[str]) -> bool:
+    """Each line a turn of one conversation, answered as soon as it is read; answers only, so
+    that they can be piped on. False if there was no line."""
+    any_line = False
+    for line in lines:
+        if line.strip():
+            any_line = True
+            _print_answer(session, line.strip())
+    return any_line
+
+
+def answer_samples(session: ChatSession) -> None:
+    """What the model can do, for those who gave it nothing to say."""
+    system = session.system
+    tokens, seconds = 0, 0.0
+    for prompt in SAMPLE_PROMPTS:
+        session.reset(system)
+        print(f"> {prompt}")
+        _print_answer(session, prompt)
+        print(f"  ({session.last.rate})\n")
+        tokens, seconds = tokens + session.last.num_tokens, seconds + session.last.seconds
+    total = Answer(tokens, seconds)
+    print(f"{len(SAMPLE_PROMPTS)} prompts answered by {session.model}: {total.rate}")
+
+
+def _print_answer(session: ChatSession, text: str) -> None:
+    begun = False
+    for piece in session.ask(text):
+        shown = piece if begun else piece.lstrip()
+        begun = begun or bool(shown)
+        sys.stdout.write(shown)
+        sys.stdout.flush()
+    print(flush=True)
+    if session.last.finish_reason == "error":
+        print(f"quire: error: {session.last.error}", file=sys.stderr)
+    elif session.last.finish_reason == "length":
+        print(
+            f"quire: the answer was cut after {session.last.num_tokens} tokens;"
+            " raise --max-tokens, or --max-model-len",
+            file=sys.stderr,
+        )
+
+
+def _read_turn() -> str:
+    lines = [input("> ")]
+    while lines[-1].endswith("\\"):
+        lines[-1] = lines[-1][:-1]
+        lines.append(input(". "))
+    return "\n".join(lines).strip()
+
+
+def _obey(session: ChatSession, line: str) -> bool:
+    """A line that begins with a slash; False to leave."""
+    word, _, rest = line.partition(" ")
+    if word in ("/exit", "/quit", "/bye"):
+        return False
+    if word == "/help":
+        print(_HELP, end="")
+    elif word == "/reset":
+        session.reset(session.system)
+        print("(forgotten)")
+    elif word == "/system":
+        session.reset(rest.strip() or None)
+        print("(set)" if rest.strip() else "(removed)")
+    else:
+        print(f"no command {word}; /help lists them")
+    return True
+
+
+def _enable_line_editing() -> None:
+    try:
+        import readline  # noqa: F401 - importing it gives input() its arrow keys and history
+    except ImportError:  # some Pythons are built without it
+        return
