@@ -20,7 +20,8 @@ class DeviceCaps:
     num_cores: int  # CPU cores this process may use, or multiprocessors
     compute_capability: tuple[int, int] | None = None
     native_bf16: bool = True
-    triton: bool = False  # Triton is importable and has this device
+    triton: bool = False  # Triton is importable and can build kernels for this device
+    triton_missing: str = ""  # why not, if not
 
     @property
     def torch_device(self) -> str:

@@ -1,0 +1,141 @@
+"""One model, ready to run: recipe or fallback, built on the device and filled with its weights.
+
+The only place that decides whether Quire's decoder or a transformers module runs an
+architecture. Runs in the worker.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from quire.core.config import ModelConfig
+from quire.core.errors import InsufficientMemoryError, UnsupportedModelError, nearest
+from quire.kernels.table import Ops
+from quire.models.decoder import Decoder
+from quire.models.fallback import FallbackModel, empty_fallback, load_fallback
+from quire.models.fallback_recipe import FallbackRecipe, fallback_recipe
+from quire.models.families import FAMILIES, architecture_of, recipe_from_config
+from quire.models.recipe import Recipe
+from quire.platform.caps import DeviceCaps
+from quire.weights.checkpoint import open_checkpoint
+from quire.weights.dtypes import dtype_name, torch_dtype
+from quire.weights.dummy import fill_dummy
+from quire.weights.loader import ProgressOption, load_weights
+from quire.weights.progress import make_progress
+from quire.weights.source import ModelSource, fetch_weights
+
+logger = logging.getLogger("quire")
+
+
+def model_recipe(
+    config: ModelConfig, directory: Path, hf_config: Mapping[str, Any]
+) -> Recipe | FallbackRecipe:
+    """What `build_model` would build, without its weights: for memory plans.
+
+    Args:
+        directory: the folder of config.json (and of the checkpoint's code, if it is trusted).
+        hf_config: the parsed config.json (`weights.hf_config`).
+
+    Raises:
+        UnsupportedModelError: the architecture, or a value in its config, cannot run; names the
+            nearest architecture that can.
+    """
+    architecture = architecture_of(hf_config)
+    if config.model_impl == "quire" or (config.model_impl == "auto" and architecture in FAMILIES):
+        return recipe_from_config(hf_config)
+    if hf_config.get("quantization_config"):
+        raise UnsupportedModelError(
+            "quantized checkpoints are not supported yet; use the unquantized one of this model"
+        )
+    try:
+        return fallback_recipe(directory, hf_config, trust_remote_code=config.trust_remote_code)
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(f"{error}{_alternative(architecture)}") from error
+
+
+def build_model(
+    config: ModelConfig,
+    directory: Path,
+    hf_config: Mapping[str, Any],
+    ops: Ops,
+    caps: DeviceCaps,
+    max_len: int,
+    dtype: torch.dtype | str,
+    progress: ProgressOption = True,
+) -> Decoder | FallbackModel:
+    """Build the model on `caps`' device and fill it with its weights.
+
+    Args:
+        directory: the folder of config.json; weights not in it yet are downloaded.
+        hf_config: the parsed config.json.
+        ops: the device's ops.
+        max_len: the longest sequence the model will be given.
+        dtype: of parameters and activations; not "auto".
+        progress: as `load_weights`.
+
+    Raises:
+        UnsupportedModelError: as `model_recipe`.
+        CheckpointError, ModelNotFoundError: the weights cannot be had or read.
+        InsufficientMemoryError: the weights do not fit the device.
+    """
+    recipe = model_recipe(config, directory, hf_config)
+    dtype, device = torch_dtype(dtype), torch.device(caps.torch_device)
+    dummy = config.load_format == "dummy"
+    weights = directory
+    if not dummy:
+        weights = fetch_weights(ModelSource.of_model(config), config.load_format)
+    try:
+        if isinstance(recipe, Recipe):
+            decoder = Decoder(recipe, ops, dtype, device, max_len)
+            load_weights(decoder, recipe, weights, config.load_format, progress, config.seed)
+            return decoder
+        logger.info("%s has no recipe: running it through transformers", recipe.architecture)
+        if dummy:
+            fallback = empty_fallback(recipe, ops, dtype, device)
+            fill_dummy(fallback, config.seed)
+            return fallback
+        return _load_fallback(recipe, weights, ops, dtype, device, config.load_format, progress)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        raise InsufficientMemoryError(
+            f"the weights of {recipe.architecture} in {dtype_name(dtype)} do not fit {caps.name}, "
+            f"which had {caps.free_memory / 2**30:.1f} GiB free; use a smaller model, or "
+            "dtype='bfloat16' if it is float32"
+        ) from error
+
+
+def _load_fallback(
+    recipe: FallbackRecipe,
+    directory: Path,
+    ops: Ops,
+    dtype: torch.dtype,
+    device: torch.device,
+    load_format: str,
+    progress: ProgressOption,
+) -> FallbackModel:
+    checkpoint = open_checkpoint(directory, load_format)
+    # Our readers name a broken file better than transformers does; headers cost next to nothing.
+    sizes = [sum(entry.nbytes for entry in entries) for entries in checkpoint.shards()]
+    with make_progress(progress, sum(sizes)) as report:
+        model = load_fallback(recipe, directory, ops, dtype, device, load_format)
+        report(sum(sizes))
+    return model
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """torch's CPU allocator says so only in the text of a RuntimeError."""
+    return not isinstance(error, RuntimeError) or any(
+        mark in str(error) for mark in ("can't allocate memory", "out of memory")
+    )
+
+
+def _alternative(architecture: str) -> str:
+    """The nearest architecture that runs, for an error message."""
+    if architecture in FAMILIES:
+        return "; leave out model_impl='transformers': Quire's own decoder runs it"
+    near = nearest(architecture, FAMILIES).replace("did you mean", "the nearest that runs is")
+    return near.rstrip("?") or f"; these run: {', '.join(sorted(FAMILIES))}"

@@ -1,0 +1,44 @@
+"""`load_format="dummy"`: made-up weights, for measuring speed and memory without a checkpoint.
+
+Deterministic: a parameter's values depend on the seed, its name and its shape only, not on the
+device or on the order of loading. The text such a model writes is noise, and finite.
+"""
+
+import zlib
+
+import torch
+from torch import Tensor, nn
+
+# Values drawn per parameter; repeated to fill it. A prime, so that rows of a matrix differ.
+BLOCK = 262_139
+
+
+@torch.inference_mode()
+def fill_dummy(model: nn.Module, seed: int = 0) -> None:
+    """Fill every parameter of `model` in place.
+
+    Matrices are uniform in ±fan_in**-0.5, so that activations neither die nor grow; vectors
+    called weight (norms) are near 1, other vectors (biases) near 0.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.numel() == 0:
+            continue
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}:{name}".encode()))
+        size = min(BLOCK, parameter.numel())
+        values = torch.rand(size, generator=generator).mul_(2).sub_(1)
+        if parameter.ndim >= 2:
+            values.mul_(parameter.shape[-1] ** -0.5)
+        else:
+            values.mul_(1e-3).add_(1.0 if name.endswith("weight") else 0.0)
+        _tile(parameter.detach(), values)
+
+
+def _tile(destination: Tensor, values: Tensor) -> None:
+    """Repeat `values` over `destination`: one upload, then copies of doubling length."""
+    flat = destination.view(-1)
+    flat[: values.numel()].copy_(values)
+    done = values.numel()
+    while done < flat.numel():
+        count = min(done, flat.numel() - done)
+        flat[done : done + count].copy_(flat[:count])
+        done += count

@@ -1,0 +1,122 @@
+"""config.json and generation_config.json as plain dicts, and the few facts read from them.
+
+Does not interpret the architecture (`models/families/` does). Imports no torch.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quire.core.errors import ModelNotFoundError, UnsupportedModelError
+from quire.models.families import FAMILIES, architecture_of
+
+# SamplingParams fields that a generation_config.json may set, and what says "off" there.
+_DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+
+
+@dataclass(frozen=True, slots=True)
+class HFConfig:
+    """A model's configuration files.
+
+    Args:
+        config: config.json; of a model that wraps a supported decoder, its text part.
+        generation: generation_config.json, empty if there is none.
+        wrapper: the architecture around the text part, None if there is none.
+    """
+
+    config: dict[str, Any]
+    generation: dict[str, Any]
+    wrapper: str | None = None
+
+    @property
+    def architecture(self) -> str:
+        """Class name of the model."""
+        return architecture_of(self.config)
+
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """Every id that ends a sequence, generation_config's first, without repeats."""
+        ids: dict[int, None] = {}
+        for source in (self.generation, self.config):
+            value = source.get("eos_token_id")
+            for token in value if isinstance(value, list) else [value]:
+                if isinstance(token, int) and not isinstance(token, bool) and token >= 0:
+                    ids[token] = None
+        return tuple(ids)
+
+    def generation_defaults(self) -> dict[str, float | int]:
+        """Sampling defaults the model asks for, by SamplingParams' names."""
+        given = {
+            name: value
+            for name in _DEFAULTS
+            if isinstance(value := self.generation.get(name), int | float)
+            and not isinstance(value, bool)
+        }
+        if self.generation.get("do_sample") is False:
+            # transformers ignores the sampling fields of a greedy model.
+            given = {k: v for k, v in given.items() if k == "repetition_penalty"}
+        if isinstance(count := self.generation.get("max_new_tokens"), int) and count > 0:
+            given["max_tokens"] = count
+        return given
+
+
+def read_hf_config(directory: Path) -> HFConfig:
+    """Read a model folder's configuration.
+
+    Raises:
+        ModelNotFoundError: there is no config.json, or it is not valid JSON.
+        UnsupportedModelError: it names no architecture.
+    """
+    config = _read_json(directory / "config.json")
+    if not config:
+        raise ModelNotFoundError(
+            f"{directory}/config.json is missing or empty; give the folder of a transformers model"
+        )
+    generation = _read_json(directory / "generation_config.json")
+    text, wrapper = _text_part(config)
+    architecture_of(text)
+    return HFConfig(text, generation, wrapper)
+
+
+def read_generation_config(directory: Path) -> dict[str, Any]:
+    """generation_config.json of a folder, empty if there is none."""
+    return _read_json(directory / "generation_config.json")
+
+
+def _text_part(config: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """The config of the decoder inside a multi-modal wrapper, where there is a recipe for it."""
+    text = config.get("text_config")
+    named = config.get("architectures") or [config.get("model_type")]
+    if not isinstance(text, dict) or named[0] in FAMILIES:
+        return config, None
+    try:
+        architecture = architecture_of(text)
+    except UnsupportedModelError:
+        return config, None
+    if architecture not in FAMILIES:
+        return config, None
+    inherited = ("tie_word_embeddings", "torch_dtype", "dtype", "eos_token_id")
+    part = {key: config[key] for key in inherited if key in config} | text
+    part["architectures"] = [architecture]
+    return part, str(named[0])
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelNotFoundError(f"{path} cannot be read: {error}") from None
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ModelNotFoundError(
+            f"{path} is not valid JSON (line {error.lineno}: {error.msg}); download it again"
+        ) from None
+    if not isinstance(value, Mapping):
+        raise ModelNotFoundError(
+            f"{path} holds a JSON {type(value).__name__}, not an object; download it again"
+        )
+    return dict(value)

@@ -1,0 +1,240 @@
+"""Fill a decoder's parameters from a checkpoint, each tensor straight into its place.
+
+There is never a second copy of the model: a tensor goes from the file into the parameter's own
+memory where dtype and layout agree, else through a scratch buffer of a few MiB per thread.
+Every tensor of the checkpoint and every parameter of the model is accounted for by name.
+Quantized formats are not its business. Runs in the worker.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from quire.core.errors import CheckpointError
+from quire.models.recipe import Placement, Recipe, WeightMap
+from quire.platform.host import num_cores
+from quire.weights.checkpoint import TensorEntry, open_checkpoint
+from quire.weights.dummy import fill_dummy
+from quire.weights.progress import Progress, make_progress
+
+# Bytes read at once. Measured with benchmarks/loading.py: from 4 to 64 MiB the rate is the same.
+CHUNK_BYTES = 16 << 20
+MAX_THREADS = 4
+LISTED = 3  # names given in full in an error, then a count
+
+ProgressOption = bool | Callable[[int, int], None]
+
+
+def load_weights(
+    model: nn.Module,
+    recipe: Recipe,
+    directory: Path,
+    load_format: str = "auto",
+    progress: ProgressOption = True,
+    seed: int = 0,
+) -> None:
+    """Fill every parameter of `model` in place.
+
+    Args:
+        model: the decoder of `recipe`, its parameters on their device and in their dtype.
+        directory: the checkpoint's folder.
+        load_format: "auto", "safetensors", "pt", or "dummy" for small random values of `seed`.
+        progress: True shows a bar, or logs one line where stderr is no terminal; False shows
+            nothing; a function is called with (bytes done, bytes in all).
+
+    Raises:
+        CheckpointError: a file is missing, truncated or unsafe; a tensor is missing, left over,
+            or of the wrong shape. The parameters' contents are then undefined.
+    """
+    if load_format == "dummy":
+        fill_dummy(model, seed)
+        return
+    checkpoint = open_checkpoint(directory, load_format)
+    ledger = _Ledger(recipe.weights, _parameters(model), str(directory))
+    with make_progress(progress, checkpoint.total_bytes) as report, _Copier(report) as copier:
+        for entries in checkpoint.shards():
+            for entry in entries:
+                copier.add(entry, ledger.destinations(entry))
+            copier.wait()
+    ledger.check()
+
+
+def _parameters(model: nn.Module) -> dict[str, Tensor]:
+    """Every name of every parameter, tied ones under each of theirs."""
+    return {
+        name: parameter.detach()
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+    }
+
+
+def destination(parameter: Tensor, place: Placement) -> Tensor:
+    """The part of `parameter` that `place` names, seen in the shape of the source tensor.
+
+    A view: what is copied into it lands in the parameter. Its shape is the one the checkpoint's
+    tensor must have.
+    """
+    view = parameter if place.expert is None else parameter[place.expert]
+    if place.rows is not None:
+        first, last = place.rows
+        view = view.narrow(max(view.ndim - 2, 0), first, last - first)
+    if place.transform in ("transpose", "transpose_experts"):
+        return view.transpose(-2, -1)
+    if place.transform == "split_heads_qkv":
+        # [3, H, D, ...] in the parameter is [H, 3, D, ...] in the checkpoint.
+        return view.unflatten(0, (3, place.num_heads, -1)).transpose(0, 1)
+    return view
+
+
+def _source_shape(view: Tensor, place: Placement) -> tuple[int, ...]:
+    """The shape of the checkpoint's tensor for a `destination`."""
+    shape = tuple(view.shape)
+    return (prod(shape[:3]), *shape[3:]) if place.transform == "split_heads_qkv" else shape
+
+
+@dataclass(slots=True)
+class _Ledger:
+    """Which tensors came, and how much of each parameter is filled."""
+
+    weights: WeightMap
+    parameters: dict[str, Tensor]
+    where: str
+    seen: set[str] = field(default_factory=set)
+    leftover: list[str] = field(default_factory=list)
+    filled: dict[int, int] = field(default_factory=dict)  # storage address -> elements
+
+    def destinations(self, entry: TensorEntry) -> list[Tensor]:
+        """Where `entry` goes: views of parameters, in the source's element order."""
+        key = self.weights.find(entry.name)
+        if key is None:
+            if not self.weights.ignores(entry.name):
+                self.leftover.append(entry.name)
+            return []
+        if key in self.seen:
+            raise CheckpointError(
+                f"{self.where} holds {key} twice, once as {entry.name}; use a clean checkpoint"
+            )
+        self.seen.add(key)
+        return [self._view(entry, place) for place in self.weights.places[key]]
+
+    def _view(self, entry: TensorEntry, place: Placement) -> Tensor:
+        assert place.param in self.parameters, f"the recipe places {entry.name} in {place.param}"
+        parameter = self.parameters[place.param]
+        view = destination(parameter, place)
+        expected = _source_shape(view, place)
+        if entry.shape != expected:
+            raise CheckpointError(
+                f"tensor {entry.name} in {entry.path.name} has shape {list(entry.shape)}, "
+                f"config.json makes it {list(expected)}; they do not belong together"
+            )
+        address = parameter.data_ptr()
+        self.filled[address] = self.filled.get(address, 0) + view.numel()
+        return view
+
+    def check(self) -> None:
+        """Everything came and nothing was left over, or CheckpointError."""
+        missing = [
+            name
+            for name in self.weights.places
+            if name not in self.seen and name not in self.weights.optional
+        ]
+        if missing:
+            raise CheckpointError(
+                f"{self.where} lacks {_names(missing)}; the checkpoint is incomplete or its "
+                "config.json is another model's"
+            )
+        if self.leftover:
+            raise CheckpointError(
+                f"{self.where} holds {_names(self.leftover)} that this architecture does not use; "
+                "its config.json may be another model's"
+            )
+        unfilled = [
+            name
+            for name, parameter in self.parameters.items()
+            if parameter.numel() and self.filled.get(parameter.data_ptr(), 0) < parameter.numel()
+        ]
+        if unfilled:
+            raise CheckpointError(
+                f"{self.where} leaves {_names(unfilled)} without values: tensors are missing"
+            )
+
+
+def _names(names: Sequence[str]) -> str:
+    more = len(names) - LISTED
+    kind = "tensor" if len(names) == 1 else "tensors"
+    listed = ", ".join(sorted(names)[:LISTED])
+    return f"{kind} {listed}{f' and {more} more' if more > 0 else ''}"
+
+
+class _Copier:
+    """Copies tensors to their places in chunks, on a few threads. Reads overlap with copies."""
+
+    def __init__(self, report: Progress) -> None:
+        self._report = report
+        self._pool = ThreadPoolExecutor(min(MAX_THREADS, num_cores()), "quire-load")
+        self._scratch = threading.local()
+        self._pending: list[Future[None]] = []
+
+    def __enter__(self) -> "_Copier":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def add(self, entry: TensorEntry, views: list[Tensor]) -> None:
+        """Queue an entry; `views` may be empty. They must stay alive until `wait`."""
+        if not views:
+            self._report(entry.nbytes)
+        for index, view in enumerate(views):
+            for start, stop, part in _chunks(view, CHUNK_BYTES // entry.dtype.itemsize):
+                task = self._pool.submit(self._copy, entry, start, stop, part, counts=index == 0)
+                self._pending.append(task)
+
+    def wait(self) -> None:
+        """Return when everything queued is in place; raises what a thread raised."""
+        for future in self._pending:
+            future.result()
+        self._pending.clear()
+
+    def _copy(
+        self, entry: TensorEntry, start: int, stop: int, part: Tensor, *, counts: bool
+    ) -> None:
+        with torch.inference_mode():  # parameters made under it may only be written under it
+            on_cpu = part.device.type == "cpu"
+            if on_cpu and part.dtype == entry.dtype and part.is_contiguous():
+                entry.read_into(part.view(-1), start, stop)
+            else:
+                scratch = self._buffer((stop - start) * entry.dtype.itemsize, pinned=not on_cpu)
+                values = scratch.view(entry.dtype)
+                entry.read_into(values, start, stop)
+                part.copy_(values.view(part.shape))
+        if counts:
+            self._report((stop - start) * entry.dtype.itemsize)
+
+    def _buffer(self, size: int, *, pinned: bool) -> Tensor:
+        """[size] bytes of this thread's scratch memory."""
+        buffer: Tensor | None = getattr(self._scratch, "buffer", None)
+        if buffer is None or buffer.numel() < size:
+            room = max(size, CHUNK_BYTES)
+            buffer = torch.empty(room, dtype=torch.uint8, pin_memory=pinned)
+            self._scratch.buffer = buffer
+        return buffer[:size]
+
+
+def _chunks(view: Tensor, elements: int) -> Iterator[tuple[int, int, Tensor]]:
+    """`view` cut along its first dimension into parts of about `elements` (one row at least):
+    (first, last element of the flattened view, part)."""
+    if view.ndim == 0:
+        view = view.unsqueeze(0)
+    row = prod(view.shape[1:])
+    if row == 0:
+        return
+    step = max(1, elements // row)
+    for first in range(0, view.shape[0], step):
+        part = view[first : first + step]
+        yield first * row, first * row + part.numel(), part
