@@ -125,7 +125,8 @@ def test_tokens_are_those_of_transformers(
         options = {**options, "num_gpu_blocks_override": few_pages(expected, page_size)}
     with load(expected, page_size, **options) as llm:
         check(llm, expected, 2 if condition == "alone" else len(LENGTHS))
-        if condition == "preempted":
+        # A sequence that only looks through windows never needs more pages than it was let in with.
+        if condition == "preempted" and not expected.windowed:
             assert llm.stats().num_preemptions > 0
 
 

@@ -124,8 +124,15 @@ def _complain(message: str) -> None:
     print("quire: error: " + " ".join(message.split()), file=sys.stderr)
 
 
+class _StderrHandler(logging.Handler):
+    """Writes to whatever standard error is at that moment, not when the handler was made."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
 def _log_to_stderr(level: str) -> None:
-    handler = logging.StreamHandler()
+    handler = _StderrHandler()
     handler.setFormatter(logging.Formatter("quire: %(message)s"))
     logger = logging.getLogger("quire")
     logger.handlers = [handler]

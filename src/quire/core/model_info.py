@@ -15,7 +15,7 @@ class ModelInfo:
     dtype: str
     device: str
     eos_token_ids: tuple[int, ...]
-    generation_defaults: dict[str, float | int]  # from generation_config.json, SamplingParams' names
+    generation_defaults: dict[str, float | int]  # generation_config.json's, renamed
     page_size: int
     num_pages: tuple[int, ...]  # of each KV group
     max_num_seqs: int

@@ -7,6 +7,8 @@ import torch
 from quire.core.errors import InsufficientMemoryError
 from quire.core.kv_spec import KVGroup
 from quire.kernels.batch import LayerCache
+from quire.platform.caps import DeviceCaps
+from quire.platform.memory import zeros
 
 
 def allocate(
@@ -14,7 +16,7 @@ def allocate(
     num_pages: Sequence[int],
     page_size: int,
     dtype: torch.dtype,
-    device: torch.device,
+    caps: DeviceCaps,
 ) -> list[LayerCache]:
     """Keys and values of every layer, in layer order, each [N, K, P, D], filled with zeros.
 
@@ -26,18 +28,15 @@ def allocate(
         for layer in group.layers:
             shape = (pages, layer.num_kv_heads, page_size, layer.head_dim)
             try:
-                caches[layer.layer] = (
-                    torch.zeros(shape, dtype=dtype, device=device),
-                    torch.zeros(shape, dtype=dtype, device=device),
-                )
-            except RuntimeError as error:  # torch's out-of-memory errors derive from it
+                caches[layer.layer] = (zeros(shape, dtype, caps), zeros(shape, dtype, caps))
+            except (RuntimeError, MemoryError) as error:  # torch's derive from RuntimeError
                 total = sum(
                     n * page_size * g.elements_per_token * dtype.itemsize
                     for g, n in zip(groups, num_pages)
                 )
                 raise InsufficientMemoryError(
-                    f"the KV cache of {total / 2**30:.2f} GiB could not be allocated on {device} "
-                    f"({str(error).splitlines()[0]}); lower gpu_memory_utilization, "
+                    f"the KV cache of {total / 2**30:.2f} GiB could not be allocated on "
+                    f"{caps.name} ({str(error).splitlines()[0]}); lower gpu_memory_utilization, "
                     "kv_cache_memory_bytes or max_model_len"
                 ) from None
     return [caches[layer] for layer in sorted(caches)]

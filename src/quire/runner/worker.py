@@ -75,9 +75,7 @@ def start_worker(config: EngineConfig, progress: ProgressOption = True) -> Worke
     plan = sizes.plan(sizes.activation_peak(model, ops, recipe.vocab_size))
     for message in plan.messages:
         logger.warning("%s", message)
-    caches = kv_cache.allocate(
-        groups, plan.num_pages, config.cache.page_size, dtype, torch.device(caps.torch_device)
-    )
+    caches = kv_cache.allocate(groups, plan.num_pages, config.cache.page_size, dtype, caps)
     rows = sizes.rows(plan.max_model_len)
     runner = Runner(model, caches, rows, ops, recipe.vocab_size, caps)
     tokens = planner.kv_token_capacity(groups, plan, config.cache.page_size)
@@ -179,12 +177,10 @@ class _Sizes:
             return 0
         num_seqs, budget = self.resolved.max_num_seqs, self.resolved.max_num_batched_tokens
         length = min(max(1, budget // num_seqs), self.resolved.max_model_len)
-        device = torch.device(self.caps.torch_device)
         page_size = self.config.cache.page_size
         # One page stands for all: its contents do not matter here.
-        caches = kv_cache.allocate(
-            self.groups, [1] * len(self.groups), page_size, self.dtype, device
-        )
+        one_each = [1] * len(self.groups)
+        caches = kv_cache.allocate(self.groups, one_each, page_size, self.dtype, self.caps)
         runner = Runner(model, caches, self.rows(length + 1), ops, vocab_size, self.caps)
         memory.reset_peak(self.caps)
         before = memory.allocated_bytes(self.caps)

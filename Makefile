@@ -1,0 +1,43 @@
+# make run   install Quire into .venv and chat with the model in the box (MODEL=... for another)
+# make test  install it with the development tools and run lint, types and tests
+#
+# PYTHON=...   the interpreter to use (3.11 or newer; found by itself)
+# WORKERS=...  test processes; ARGS=... more arguments for pytest
+
+VENV := .venv
+BIN := $(VENV)/bin
+CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+WORKERS ?= $(shell n=$(CORES); [ $$n -gt 8 ] && n=8; echo $$n)
+PYTHON ?=
+MODEL ?=
+ARGS ?=
+
+INSTALL_NEEDS := pyproject.toml tools/install.py tools/install.sh
+CHECKED := $(wildcard src tests benchmarks tools examples)
+
+.PHONY: run test lint types unit clean
+
+run: $(VENV)/.installed
+	@$(BIN)/quire chat $(MODEL)
+
+test: lint types unit
+
+lint: $(VENV)/.installed-dev
+	@$(BIN)/ruff check $(CHECKED)
+	@$(BIN)/ruff format --check $(CHECKED)
+
+types: $(VENV)/.installed-dev
+	@$(BIN)/mypy
+
+# One thread a process: more of them fight over the cores that the other workers use.
+unit: $(VENV)/.installed-dev
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) $(ARGS)
+
+$(VENV)/.installed: $(INSTALL_NEEDS)
+	@PYTHON="$(PYTHON)" sh tools/install.sh $(VENV)
+
+$(VENV)/.installed-dev: $(INSTALL_NEEDS)
+	@PYTHON="$(PYTHON)" sh tools/install.sh $(VENV) --dev
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis
