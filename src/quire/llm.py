@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from quire.beam_search import beam_search
 from quire.core.config import BOXED_MODEL, EngineConfig, engine_config
 from quire.core.errors import (
+    CheckpointError,
     ConfigError,
     EngineDeadError,
     NotYetSupportedError,
@@ -33,6 +34,7 @@ from quire.engine.interrupts import interrupts_between_steps
 from quire.llm_progress import BatchProgress, ProgressChoice
 from quire.text.chat import ContentFormat, Message, render_chat
 from quire.text.tokenizer import HFTokenizer, Tokenizer
+from quire.weights.build import check_model
 
 T = TypeVar("T")
 
@@ -57,7 +59,11 @@ class LLM:
         self._engine: InProcessEngine | None = None
         show_loading = bool(options.get("use_tqdm_on_load", True))
         self.config: EngineConfig = engine_config(model=model, **options)
-        self._tokenizer = open_tokenizer(self.config)
+        try:
+            self._tokenizer = open_tokenizer(self.config)
+        except CheckpointError:
+            check_model(self.config.model)  # what is wrong with a model comes before its tokenizer
+            raise
         self._engine = InProcessEngine(self.config, progress=show_loading)
         self._tracker = RequestTracker(
             self._tokenizer, self._engine.model_info, self.config.model.max_logprobs

@@ -23,9 +23,10 @@ from quire.platform.caps import DeviceCaps
 from quire.weights.checkpoint import open_checkpoint
 from quire.weights.dtypes import dtype_name, torch_dtype
 from quire.weights.dummy import fill_dummy
+from quire.weights.hf_config import read_hf_config
 from quire.weights.loader import ProgressOption, load_weights
 from quire.weights.progress import make_progress
-from quire.weights.source import ModelSource, fetch_weights
+from quire.weights.source import ModelSource, fetch_small_files, fetch_weights
 
 logger = logging.getLogger("quire")
 
@@ -54,6 +55,21 @@ def model_recipe(
         return fallback_recipe(directory, hf_config, trust_remote_code=config.trust_remote_code)
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"{error}{_alternative(architecture)}") from error
+
+
+def check_model(config: ModelConfig) -> None:
+    """Find out without loading it whether a model could run: config, architecture, and, where
+    its files are here already, that they are all there and whole.
+
+    Raises:
+        ModelNotFoundError, UnsupportedModelError, CheckpointError: as `build_model`.
+    """
+    source = ModelSource.of_model(config)
+    directory = fetch_small_files(source)
+    model_recipe(config, directory, read_hf_config(directory).config)
+    if config.load_format != "dummy" and Path(config.model).is_dir():
+        for _ in open_checkpoint(directory, config.load_format).shards():
+            pass
 
 
 def build_model(
