@@ -17,6 +17,7 @@ from quire.core.errors import (
     CheckpointError,
     ConfigError,
     EngineDeadError,
+    ModelNotFoundError,
     NotYetSupportedError,
     QuireError,
     RequestError,
@@ -61,7 +62,7 @@ class LLM:
         self.config: EngineConfig = engine_config(model=model, **options)
         try:
             self._tokenizer = open_tokenizer(self.config)
-        except CheckpointError:
+        except (CheckpointError, ModelNotFoundError):
             check_model(self.config.model)  # what is wrong with a model comes before its tokenizer
             raise
         self._engine = InProcessEngine(self.config, progress=show_loading)
