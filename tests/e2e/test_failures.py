@@ -1,6 +1,7 @@
 """What goes wrong for one request costs no other its result."""
 
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from quire import LLM, SamplingParams
-from quire.core.errors import InsufficientMemoryError, RequestError
+from quire.core.errors import InsufficientMemoryError, QuireError, RequestError
 from tiny_models import save_tiny_model
 
 POISON = 77
@@ -89,3 +90,42 @@ def test_too_little_memory_for_one_sequence_names_the_numbers(poisoned: Path) ->
     with LLM(**options) as llm:
         assert llm.model_info.max_model_len < 128
         assert len(llm.generate([[5, 6]], greedy(4), use_tqdm=False)[0].outputs[0].token_ids) == 4
+
+
+def spoil(folder: Path, how: str) -> None:
+    """Damage a checkpoint that has no tokenizer either."""
+    config = folder / "config.json"
+    weights = folder / "model.safetensors"
+    match how:
+        case "no weights":
+            weights.unlink()
+        case "truncated":
+            weights.write_bytes(weights.read_bytes()[:-100_000])
+        case "field missing":
+            config.write_text(config.read_text().replace('"hidden_size"', '"hidden_sise"'))
+        case "unknown architecture":
+            config.write_text(config.read_text().replace("Llama", "Lama").replace("llama", "lama"))
+        case "not JSON":
+            config.write_text("{")
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("no weights", "no weight files"),
+        ("truncated", r"model\.safetensors is truncated"),
+        ("field missing", "'hidden_size' is missing"),
+        ("unknown architecture", "nearest that runs is 'LlamaForCausalLM'"),
+        ("not JSON", r"config\.json is not valid JSON"),
+        ("nothing", "no tokenizer"),
+    ],
+)
+def test_a_broken_model_is_named_before_its_tokenizer(
+    poisoned: Path, tmp_path: Path, how: str, message: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(poisoned, folder)
+    spoil(folder, how)
+    with pytest.raises(QuireError, match=message) as raised:
+        LLM(model=str(folder))
+    assert "\n" not in str(raised.value)
