@@ -159,6 +159,8 @@ class Decoder(nn.Module):
             the scalings that depend on length (`layers.rotary`).
     """
 
+    capturable = True  # a decode step launches the same kernels whatever the batch holds
+
     def __init__(
         self, recipe: Recipe, ops: Ops, dtype: torch.dtype, device: torch.device, max_len: int
     ) -> None:

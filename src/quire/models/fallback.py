@@ -42,6 +42,8 @@ class FallbackModel(nn.Module):
         ops: the device's ops; attention and KV writes are used.
     """
 
+    capturable = False  # transformers' modules may look at values, which waits for the device
+
     def __init__(self, recipe: FallbackRecipe, model: nn.Module, ops: Ops) -> None:
         super().__init__()
         self.recipe = recipe

@@ -5,17 +5,18 @@ on which pages and how far is the plan's. The same code serves CPU and GPU; what
 which ops were selected. Nothing in `submit` waits for the device.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from quire.core.plan import RowStart, StepPlan
-from quire.kernels.batch import LayerCache, StepInputs
+from quire.kernels.batch import LayerCache
 from quire.kernels.table import Ops
 from quire.platform.caps import DeviceCaps
 from quire.platform.streams import record_event
+from quire.runner.graphs import DecodeGraphs
+from quire.runner.model import Model
 from quire.runner.rows import DeviceRows, DeviceStep
 from quire.runner.ticket import StepTicket
 from quire.sampling.logprobs import LogprobTensors
@@ -25,16 +26,6 @@ from quire.sampling.sampler import Sampler, SamplerOutput
 PROMPT_LOGPROB_ROWS = 256
 
 
-class Model(Protocol):
-    """What the runner needs of a model: the decoder or the fallback."""
-
-    def forward(self, inputs: StepInputs, kv: Sequence[LayerCache]) -> Tensor:
-        """Final hidden states [T, E]; writes the step's keys and values into `kv`."""
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """[n, E] -> [n, V] float32, a new tensor."""
-
-
 class Runner:
     """One device's step machine.
 
@@ -42,7 +33,7 @@ class Runner:
         model: a Decoder or FallbackModel: `forward(inputs, kv)` and `logits(hidden)`.
         caches: per layer (keys, values), each [N, K, P, D].
         rows: the persistent device rows.
-        sampler: parameters by row, logits to tokens.
+        graphs: replayed for decode steps, where the device has them.
     """
 
     def __init__(
@@ -53,11 +44,13 @@ class Runner:
         ops: Ops,
         vocab_size: int,
         caps: DeviceCaps,
+        graphs: DecodeGraphs | None = None,
     ) -> None:
         self._model = model
         self._caches = caches
         self._rows = rows
         self.caps = caps
+        self._graphs = graphs
         self._sampler = Sampler(
             vocab_size, rows.tokens.shape[0], torch.device(caps.torch_device), ops
         )
@@ -77,17 +70,22 @@ class Runner:
             self._sampler.start(start)
             self._starts[start.row] = start
         step = self._rows.apply(plan)
-        hidden = self._model.forward(step.inputs, self._caches)
-        output = self._sample(step, hidden, plan) if step.sample_lines else None
+        logits = None if self._graphs is None else self._graphs.logits(step)
+        prompt_logprobs = {}
+        if logits is None:
+            hidden = self._model.forward(step.inputs, self._caches)
+            if step.sample_lines:
+                logits = self._model.logits(hidden[step.sample_tokens])
+            prompt_logprobs = self._prompt_logprobs(plan, hidden)
+        output = None if logits is None else self._sample(step, logits, plan)
         # torch pins the destination of such a copy, so it is queued and not waited for.
         sampled = None if output is None else output.token_ids.to("cpu", non_blocking=True)
-        prompt_logprobs = self._prompt_logprobs(plan, hidden)
         event = record_event(self.caps)
         return StepTicket(plan, step.sample_lines, output, sampled, prompt_logprobs, event)
 
-    def _sample(self, step: DeviceStep, hidden: Tensor, plan: StepPlan) -> SamplerOutput:
+    def _sample(self, step: DeviceStep, logits: Tensor, plan: StepPlan) -> SamplerOutput:
         output = self._sampler.sample(
-            self._model.logits(hidden[step.sample_tokens]),
+            logits,
             step.sample_rows,
             step.sample_positions,
             self._rows.tokens,

@@ -25,8 +25,10 @@ from quire.platform.caps import DeviceCaps
 from quire.platform.detect import detect
 from quire.platform.streams import empty_cache, set_device, synchronize
 from quire.runner import kv_cache
+from quire.runner.graphs import DecodeGraphs
+from quire.runner.model import Model
 from quire.runner.rows import DeviceRows
-from quire.runner.runner import Model, Runner
+from quire.runner.runner import Runner
 from quire.weights.build import build_model, model_recipe
 from quire.weights.dtypes import torch_dtype
 from quire.weights.hf_config import read_hf_config
@@ -77,7 +79,10 @@ def start_worker(config: EngineConfig, progress: ProgressOption = True) -> Worke
         logger.warning("%s", message)
     caches = kv_cache.allocate(groups, plan.num_pages, config.cache.page_size, dtype, caps)
     rows = sizes.rows(plan.max_model_len)
-    runner = Runner(model, caches, rows, ops, recipe.vocab_size, caps)
+    graphs = None
+    if caps.kind == "cuda" and model.capturable and not config.device.enforce_eager:
+        graphs = DecodeGraphs(model, caches, resolved.max_num_seqs, plan.max_model_len)
+    runner = Runner(model, caches, rows, ops, recipe.vocab_size, caps, graphs)
     tokens = planner.kv_token_capacity(groups, plan, config.cache.page_size)
     logger.info(
         "%s on %s: %s of weights, %s of KV cache (%s tokens), ready in %.1f s",

@@ -1,0 +1,24 @@
+"""What the runner needs of a model."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from quire.kernels.batch import LayerCache, StepInputs
+
+
+class Model(Protocol):
+    """The decoder or the fallback.
+
+    `capturable`: the forward of a decode step launches the same kernels whatever the batch
+    holds and never waits for the device, so a CUDA graph of it can be replayed.
+    """
+
+    capturable: bool
+
+    def forward(self, inputs: StepInputs, kv: Sequence[LayerCache]) -> Tensor:
+        """Final hidden states [T, E]; writes the step's keys and values into `kv`."""
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[n, E] -> [n, V] float32, a new tensor."""
