@@ -1,0 +1,1 @@
+"""Plain data tables the skills draw on. Written for this project; no data set was copied."""
