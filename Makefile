@@ -1,8 +1,11 @@
-# make run   install Quire into .venv and chat with the model in the box (MODEL=... for another)
+# make run   install Quire into .venv and serve the model in the box (MODEL=... for another) until
+#            Ctrl-C or SIGTERM; it prints the address of the page to open
+# make chat  the same, and chat with it in this terminal; from a pipe, answer its lines
 # make test  install it with the development tools and run lint, types and tests
 #
 # PYTHON=...   the interpreter to use (3.11 or newer; found by itself)
-# WORKERS=...  test processes; ARGS=... more arguments for pytest
+# WORKERS=...  test processes
+# ARGS=...     more arguments for `quire serve` (--port 8080), `quire chat` or pytest
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,10 +18,14 @@ ARGS ?=
 INSTALL_NEEDS := pyproject.toml tools/install.py tools/install.sh
 CHECKED := $(wildcard src tests benchmarks tools examples)
 
-.PHONY: run test lint types unit clean
+.PHONY: run chat test lint types unit clean
 
+# exec: a SIGTERM to make's child is the server's, which lets running requests finish.
 run: $(VENV)/.installed
-	@$(BIN)/quire chat $(MODEL)
+	@exec $(BIN)/quire serve $(MODEL) $(ARGS)
+
+chat: $(VENV)/.installed
+	@exec $(BIN)/quire chat $(MODEL) $(ARGS)
 
 test: lint types unit
 

@@ -11,23 +11,40 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "LLM": "quire.llm",
     "SamplingParams": "quire.core.sampling_params",
+    "StructuredOutputsParams": "quire.core.structured_outputs",
     "BeamSearchParams": "quire.core.sampling_params",
+    "PoolingParams": "quire.core.pooling_params",
     "RequestOutput": "quire.core.outputs",
     "CompletionOutput": "quire.core.outputs",
+    "EmbeddingRequestOutput": "quire.core.pooling_outputs",
+    "PoolingRequestOutput": "quire.core.pooling_outputs",
+    "ScoringRequestOutput": "quire.core.pooling_outputs",
 }
 
 __all__ = [
     "LLM",
     "BeamSearchParams",
     "CompletionOutput",
+    "EmbeddingRequestOutput",
+    "PoolingParams",
+    "PoolingRequestOutput",
     "RequestOutput",
     "SamplingParams",
+    "ScoringRequestOutput",
+    "StructuredOutputsParams",
     "__version__",
 ]
 
 if TYPE_CHECKING:
     from quire.core.outputs import CompletionOutput, RequestOutput
+    from quire.core.pooling_outputs import (
+        EmbeddingRequestOutput,
+        PoolingRequestOutput,
+        ScoringRequestOutput,
+    )
+    from quire.core.pooling_params import PoolingParams
     from quire.core.sampling_params import BeamSearchParams, SamplingParams
+    from quire.core.structured_outputs import StructuredOutputsParams
     from quire.llm import LLM
 
 

@@ -5,6 +5,7 @@ other prompt its result. Calls from several threads run one after another.
 """
 
 import contextlib
+import dataclasses
 import itertools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,12 @@ from quire.core.errors import (
 from quire.core.messages import AbortRequests, EngineStats
 from quire.core.model_info import ModelInfo
 from quire.core.outputs import BeamSearchOutput, RequestOutput
+from quire.core.pooling_outputs import (
+    EmbeddingRequestOutput,
+    PoolingRequestOutput,
+    ScoringRequestOutput,
+)
+from quire.core.pooling_params import PoolingParams, PoolingTask, task_of
 from quire.core.sampling_params import BeamSearchParams, SamplingParams
 from quire.engine.client import InProcessEngine
 from quire.engine.frontend import RequestTracker, Update
@@ -32,6 +39,7 @@ from quire.engine.frontend_prompt import Prompt, PromptInput, one_or_many
 from quire.engine.frontend_request import TrackedRequest
 from quire.engine.frontend_tokenizer import open_tokenizer
 from quire.engine.interrupts import interrupts_between_steps
+from quire.llm_pooling import embedding_output, pair_up, pooling_output, scoring_output
 from quire.llm_progress import BatchProgress, ProgressChoice
 from quire.text.chat import ContentFormat, Message, render_chat
 from quire.text.tokenizer import HFTokenizer, Tokenizer
@@ -210,6 +218,69 @@ class LLM:
         finally:
             progress.close()
 
+    # --- vectors ---
+
+    def embed(
+        self,
+        prompts: PromptInput | Sequence[PromptInput],
+        pooling_params: PoolingParams | Sequence[PoolingParams] | None = None,
+        use_tqdm: ProgressChoice = True,
+        truncate_prompt_tokens: int | None = None,
+        lora_request: None = None,
+    ) -> list[EmbeddingRequestOutput]:
+        """A vector for each prompt: its pooled final hidden states, of length 1.
+
+        Args:
+            prompts: as in `generate`.
+            pooling_params: for all prompts, or one each; None is the model's own pooling.
+            truncate_prompt_tokens: keep only the last k tokens of each prompt.
+
+        Raises:
+            RequestError: a prompt or parameter is wrong. Nothing has run then.
+        """
+        _refuse_lora(lora_request)
+        requests = self._pool(prompts, pooling_params, "embed", truncate_prompt_tokens, use_tqdm)
+        return [embedding_output(request) for request in requests]
+
+    def encode(
+        self,
+        prompts: PromptInput | Sequence[PromptInput],
+        pooling_params: PoolingParams | Sequence[PoolingParams] | None = None,
+        use_tqdm: ProgressChoice = True,
+        truncate_prompt_tokens: int | None = None,
+        lora_request: None = None,
+        pooling_task: str = "embed",
+    ) -> list[PoolingRequestOutput]:
+        """`embed`, with each vector as a torch tensor in `outputs.data`."""
+        _refuse_lora(lora_request)
+        task = task_of(pooling_task)
+        requests = self._pool(prompts, pooling_params, task, truncate_prompt_tokens, use_tqdm)
+        return [pooling_output(request) for request in requests]
+
+    def score(
+        self,
+        data_1: PromptInput | Sequence[PromptInput],
+        data_2: PromptInput | Sequence[PromptInput],
+        pooling_params: PoolingParams | None = None,
+        use_tqdm: ProgressChoice = True,
+        truncate_prompt_tokens: int | None = None,
+        lora_request: None = None,
+    ) -> list[ScoringRequestOutput]:
+        """How alike two texts are: the cosine of their vectors, for each pair.
+
+        Args:
+            data_1: one text, which meets each of `data_2`, or as many as there.
+        """
+        _refuse_lora(lora_request)
+        first, second, pairs = pair_up(data_1, data_2)
+        if pooling_params is not None and not pooling_params.normalize:
+            pooling_params = dataclasses.replace(pooling_params, normalize=True)
+        requests = self._pool(
+            [*first, *second], pooling_params, "score", truncate_prompt_tokens, use_tqdm
+        )
+        vectors = [embedding_output(request) for request in requests]
+        return [scoring_output(vectors[a], vectors[len(first) + b]) for a, b in pairs]
+
     # --- what scripts ask an LLM ---
 
     @property
@@ -271,16 +342,41 @@ class LLM:
         priority: int = 0,
     ) -> TrackedRequest:
         self._live()
-        try:
+        with _naming(index, total):
             return self._tracker.prepare(
                 prompt, params, request_id=str(next(self._ids)), priority=priority
             )
-        except QuireError as error:
-            if total > 1:  # say which; the message is the first argument of all of ours
-                error.args = (f"prompt {index} of {total}: {error}", *error.args[1:])
-            raise
+
+    def _pool(
+        self,
+        prompts: PromptInput | Sequence[PromptInput],
+        params: PoolingParams | Sequence[PoolingParams] | None,
+        task: PoolingTask,
+        truncate: int | None,
+        use_tqdm: ProgressChoice,
+    ) -> list[TrackedRequest]:
+        """Check all prompts, then compute their vectors."""
+        self._live()
+        each = one_or_many(prompts)
+        requests = []
+        for index, (prompt, given) in enumerate(
+            zip(each, _for_each(params, len(each), "pooling_params"))
+        ):
+            wanted = dataclasses.replace(given or PoolingParams(), task=task)
+            if truncate is not None:
+                wanted = dataclasses.replace(wanted, truncate_prompt_tokens=truncate)
+            with _naming(index, len(each)):
+                requests.append(
+                    self._tracker.prepare_pooling(prompt, wanted, request_id=str(next(self._ids)))
+                )
+        self._finish_all(requests, use_tqdm)
+        return requests
 
     def _run(self, requests: list[TrackedRequest], use_tqdm: ProgressChoice) -> list[RequestOutput]:
+        self._finish_all(requests, use_tqdm)
+        return [request.output() for request in requests]
+
+    def _finish_all(self, requests: list[TrackedRequest], use_tqdm: ProgressChoice) -> None:
         progress = BatchProgress(use_tqdm, len(requests))
         try:
             with self._lock:
@@ -291,7 +387,6 @@ class LLM:
                         progress.finished(len(request.message.prompt_token_ids), generated)
         finally:
             progress.close()
-        return [request.output() for request in requests]
 
     def _generate_ids(
         self, prompts: list[list[int]], params: SamplingParams
@@ -365,6 +460,18 @@ def _for_each(value: T | Sequence[T] | None, count: int, name: str) -> list[T | 
             name,
         )
     return list(value)
+
+
+@contextlib.contextmanager
+def _naming(index: int, total: int) -> Iterator[None]:
+    """An error inside says which prompt it is about; the message is the first argument of all
+    errors of ours."""
+    try:
+        yield
+    except QuireError as error:
+        if total > 1:
+            error.args = (f"prompt {index} of {total}: {error}", *error.args[1:])
+        raise
 
 
 def _refuse_lora(lora_request: object) -> None:

@@ -21,6 +21,8 @@ RANKS = {
     "quire.platform": 1,
     "quire.text": 1,
     "quire.kv": 1,
+    "quire.structured": 1,
+    "quire.metrics": 1,
     "quire.models.recipe": 1,
     "quire.models.families": 1,
     "quire.scheduler": 2,
@@ -34,14 +36,17 @@ RANKS = {
     "quire.executors": 7,
     "quire.engine": 8,
     "quire.beam_search": 9,
+    "quire.llm_pooling": 9,
     "quire.llm_progress": 9,
     "quire.llm": 9,
+    "quire.server": 9,
     "quire.cli": 10,
 }
 # Places of one rank that may still import each other, in this direction only.
 SAME_RANK = {
     ("quire.models.families", "quire.models.recipe"),
     ("quire.llm", "quire.beam_search"),
+    ("quire.llm", "quire.llm_pooling"),
     ("quire.llm", "quire.llm_progress"),
 }
 
@@ -49,6 +54,8 @@ SAME_RANK = {
 TORCH_FREE = (
     "quire.core",
     "quire.kv",
+    "quire.structured",
+    "quire.metrics",
     "quire.scheduler",
     "quire.planner",
     "quire.models.recipe",

@@ -9,32 +9,32 @@ from typing import Any
 
 import click
 
-from quire.cli.options import engine_options, model_argument, sampling_options, split_options
+from quire.cli.options import model_argument, sampling_command
+from quire.cli.url_options import open_answerer, url_options
 
 
-@click.command(name="chat", short_help="Talk with a model in the terminal.")
+@sampling_command("chat", "Talk with a model in the terminal.")
 @model_argument
+@url_options
 @click.option("--system", help="What the model is told before the conversation.")
 @click.option("--chat-template", help="A chat template, or a file with one.")
-@sampling_options
-@engine_options
-def command(model: str, system: str | None, chat_template: str | None, **given: Any) -> None:
+def command(system: str | None, chat_template: str | None, **given: Any) -> None:
     """Talk with MODEL in the terminal.
 
     Ctrl-C stops an answer, Ctrl-D leaves, /help shows what else can be typed. When standard input
     is a pipe, each of its lines is a turn; when it is empty, three sample prompts are answered.
+    With --url a running server answers, and MODEL is its name there.
 
     \b
     quire chat
     quire chat Qwen/Qwen3-0.6B --system "Answer in one sentence." --temperature 0
+    quire chat --url http://localhost:8000
     echo "What is the capital of South Korea?" | quire chat
     """
     from quire.cli.chat_session import ChatSession, answer_lines, answer_samples, talk
-    from quire.llm import LLM
 
-    engine, sampling = split_options(given)
-    with LLM(model, **engine) as llm:
-        session = ChatSession(llm, sampling, system, chat_template)
+    with open_answerer(given, whole_context=True, chat_template=chat_template) as answerer:
+        session = ChatSession(answerer, system)
         if sys.stdin.isatty():
             talk(session)
         elif not answer_lines(session, sys.stdin):

@@ -4,13 +4,9 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
+from quire.cli.answerer import Answerer, Message
 from quire.core.errors import EngineDeadError, QuireError
-from quire.core.outputs import FinishReason
-from quire.engine.frontend_prompt import Prompt
-from quire.llm import LLM
-from quire.text.chat import render_chat
 
 SAMPLE_PROMPTS = (
     "Hello! Who are you?",
@@ -34,7 +30,7 @@ class Answer:
 
     num_tokens: int = 0
     seconds: float = 0.0
-    finish_reason: FinishReason | None = None
+    finish_reason: str | None = None
     error: str | None = None
 
     @property
@@ -43,29 +39,17 @@ class Answer:
 
 
 class ChatSession:
-    """Messages so far; `ask` streams an answer and remembers it.
+    """Messages so far; `ask` streams an answer and remembers it."""
 
-    Args:
-        sampling: fields of `SamplingParams` that differ from the model's defaults.
-    """
-
-    def __init__(
-        self, llm: LLM, sampling: dict[str, Any], system: str | None, chat_template: str | None
-    ) -> None:
-        self._llm = llm
-        self._params = llm.get_default_sampling_params()
-        self._params.max_tokens = None  # as long as the context allows
-        for name, value in sampling.items():
-            setattr(self._params, name, value)
-        self._params.validate()
-        self._template = chat_template
-        self._messages: list[dict[str, str]] = []
+    def __init__(self, answerer: Answerer, system: str | None) -> None:
+        self._answerer = answerer
+        self._messages: list[Message] = []
         self.last = Answer()
         self.reset(system)
 
     @property
     def model(self) -> str:
-        return self._llm.model_info.model
+        return self._answerer.model
 
     @property
     def system(self) -> str | None:
@@ -88,14 +72,14 @@ class ChatSession:
         began = time.perf_counter()
         pieces: list[str] = []
         try:
-            for update in self._llm.stream(self._prompt(), self._params):
-                answer.num_tokens += len(update.token_ids)
-                answer.finish_reason = update.sequence.finish_reason
-                answer.error = update.sequence.error
+            for piece in self._answerer.chat(self._messages):
+                answer.num_tokens += piece.num_tokens
+                answer.finish_reason = piece.finish_reason or answer.finish_reason
+                answer.error = piece.error
                 answer.seconds = time.perf_counter() - began
-                if update.text:
-                    pieces.append(update.text)
-                    yield update.text
+                if piece.text:
+                    pieces.append(piece.text)
+                    yield piece.text
         except QuireError:
             self._messages.pop()
             raise
@@ -106,12 +90,6 @@ class ChatSession:
 
     def _remember(self, pieces: list[str]) -> None:
         self._messages.append({"role": "assistant", "content": "".join(pieces).strip()})
-
-    def _prompt(self) -> Prompt:
-        tokenizer = self._llm.tokenizer
-        assert tokenizer is not None, "the CLI has no skip_tokenizer_init"
-        text = render_chat(tokenizer, self._messages, chat_template=self._template)
-        return Prompt(text, None, add_special_tokens=False)
 
 
 def talk(session: ChatSession) -> None:

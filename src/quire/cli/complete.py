@@ -5,21 +5,24 @@ from typing import Any
 
 import click
 
-from quire.cli.options import engine_options, model_argument, sampling_options, split_options
+from quire.cli.options import model_argument, sampling_command
+from quire.cli.url_options import open_answerer, url_options
 
 
-@click.command(name="complete", short_help="Continue a text.")
+@sampling_command("complete", "Continue a text.")
 @model_argument
+@url_options
 @click.option("--prompt", "-p", help="The text to continue; read from a pipe if not given.")
 @click.option("--echo", is_flag=True, help="Print the prompt before its continuation.")
-@sampling_options
-@engine_options
-def command(model: str, prompt: str | None, echo: bool, **given: Any) -> None:
+def command(prompt: str | None, echo: bool, **given: Any) -> None:
     """Continue a text with MODEL, as it stands, without a chat template.
+
+    With --url a running server continues it, and MODEL is its name there.
 
     \b
     quire complete --prompt "The capital of France is" --max-tokens 8 --temperature 0
     cat story.txt | quire complete Qwen/Qwen3-0.6B-Base --max-tokens 200
+    quire complete --url http://localhost:8000 --prompt "Once upon a time"
     """
     if prompt is None:
         if sys.stdin.isatty():
@@ -27,19 +30,15 @@ def command(model: str, prompt: str | None, echo: bool, **given: Any) -> None:
                 "no prompt; give --prompt TEXT, or pipe a text in", click.get_current_context()
             )
         prompt = sys.stdin.read()
-    from quire.llm import LLM
-
-    engine, sampling = split_options(given)
-    with LLM(model, **engine) as llm:
-        params = llm.get_default_sampling_params()
-        for name, value in sampling.items():
-            setattr(params, name, value)
+    error: str | None = None
+    with open_answerer(given) as answerer:
         if echo:
             sys.stdout.write(prompt)
-        update = None
-        for update in llm.stream(prompt, params):
-            sys.stdout.write(update.text)
+        for piece in answerer.complete(prompt):
+            sys.stdout.write(piece.text)
             sys.stdout.flush()
+            if piece.finish_reason == "error":
+                error = piece.error or "the request failed"
         print(flush=True)
-    if update is not None and update.sequence.finish_reason == "error":
-        raise click.ClickException(update.sequence.error or "the request failed")
+    if error is not None:
+        raise click.ClickException(error)

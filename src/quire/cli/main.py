@@ -18,8 +18,10 @@ from quire.core.errors import QuireError, nearest
 
 # name -> module (with a click command of the name `command`), one line for `quire --help`
 _COMMANDS: dict[str, tuple[str, str]] = {
+    "serve": ("quire.cli.serve", "Serve a model over HTTP, as OpenAI does."),
     "chat": ("quire.cli.chat", "Talk with a model in the terminal."),
     "complete": ("quire.cli.complete", "Continue a text."),
+    "run-batch": ("quire.cli.run_batch", "Answer the requests of an OpenAI batch file."),
     "show-model": ("quire.cli.show_model", "Print how a model is built, layer by layer."),
     "env": ("quire.cli.env", "Print what a bug report needs."),
 }
@@ -64,6 +66,7 @@ def cli() -> None:
     """Serve large language models: fast to start, fast to run.
 
     \b
+    quire serve                               serve the model in the box over HTTP
     quire chat                                talk with the model in the box
     quire chat Qwen/Qwen3-0.6B                … or with one from the Hub
     quire complete --prompt "1, 2, 3,"        continue a text

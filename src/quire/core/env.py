@@ -1,6 +1,11 @@
-"""Environment variables, all of them, read here and nowhere else. A feature is never a variable."""
+"""Environment variables, all of them, read here and nowhere else.
+
+Those in `KNOWN` are switches of their own. Besides, every option of the server can be set by
+QUIRE_ and its name in capitals, as containers like it; those are read through `option` only.
+"""
 
 import os
+from collections.abc import Iterable
 
 from quire.core.errors import ConfigError
 
@@ -45,3 +50,24 @@ def hf_token() -> str | None:
 def hub_offline() -> bool:
     """HF_HUB_OFFLINE."""
     return os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on")
+
+
+def option(name: str) -> str | None:
+    """QUIRE_<NAME> of a server option, such as QUIRE_MAX_MODEL_LEN; None if unset or empty.
+
+    Kubernetes sets QUIRE_PORT to an address of its own (tcp://10.0.0.1:8000) in every container
+    beside a service of the name quire; that is not meant for us.
+    """
+    value = os.environ.get(option_variable(name), "").strip()
+    return None if not value or value.startswith("tcp://") else value
+
+
+def option_variable(name: str) -> str:
+    """The variable of an option."""
+    return "QUIRE_" + name.upper().replace("-", "_")
+
+
+def unknown_options(known: Iterable[str]) -> list[str]:
+    """Set variables that begin with QUIRE_ and mean nothing, given the options' names."""
+    meant = {option_variable(name) for name in known} | KNOWN.keys()
+    return sorted(v for v in os.environ if v.startswith("QUIRE_") and v not in meant)

@@ -2,12 +2,19 @@
 
 msgspec structs, so the same objects serve in one process and, encoded, over a socket. The
 engine knows token ids only; text, stop strings and templates are the front end's.
+
+To the engine go `ToEngine`, and come back `FromEngine`, each decoded by its type alone
+(`engine.wire`): a message of any other shape is not one.
 """
+
+from typing import Literal
 
 import msgspec
 
+from quire.core.model_info import ModelInfo
 from quire.core.outputs import FinishReason
 from quire.core.plan import TokenLogprobs
+from quire.core.pooling_params import PoolingParams
 from quire.core.sampling_params import SamplingParams
 
 
@@ -29,6 +36,7 @@ class AddRequest(msgspec.Struct, tag="add"):
     cache_salt: str = ""  # separates prefix caches that must not share
     bad_words_ids: list[list[int]] = []
     delivered: list[list[int]] = []
+    pooling: PoolingParams | None = None  # compute the prompt, sample nothing, give a vector
 
 
 class AbortRequests(msgspec.Struct, tag="abort"):
@@ -38,7 +46,9 @@ class AbortRequests(msgspec.Struct, tag="abort"):
     indices: list[int] = []
 
 
-class SequenceDelta(msgspec.Struct):
+# A delta is sent once a token: an array on the wire, and nothing for the garbage collector to
+# look at, as it cannot be part of a cycle.
+class SequenceDelta(msgspec.Struct, array_like=True, gc=False):
     """What one step added to one sequence.
 
     `stop_token_id` is the id that ended it if that was a stop token the user named.
@@ -55,6 +65,8 @@ class SequenceDelta(msgspec.Struct):
     prompt_logprobs: list[TokenLogprobs] | None = None
     num_cached_tokens: int | None = None
     first_scheduled_time: float | None = None
+    embedding: list[float] | None = None  # of a request that pools, with its last delta
+    num_preemptions: int = 0  # of the sequence, with its last delta
 
 
 class EngineStats(msgspec.Struct):
@@ -67,10 +79,70 @@ class EngineStats(msgspec.Struct):
     prefix_hits: int  # of which found
     num_preemptions: int
     num_steps: int
+    num_invalid: int = 0  # messages an engine process dropped, as they were none of its set
 
 
 class StepOutputs(msgspec.Struct, tag="outputs"):
-    """Everything a step says, as one batch."""
+    """Everything a step says, as one batch.
+
+    `num_received` counts the requests the engine had been given when it was sent: a front end
+    that has sent more knows that the engine is not idle, whatever `stats` says.
+    """
 
     deltas: list[SequenceDelta]
     stats: EngineStats
+    num_received: int = 0
+
+
+# --- what only an engine in another process needs ---
+
+
+ControlMethod = Literal["reset_prefix_cache", "stats"]
+
+
+class Control(msgspec.Struct, tag="control"):
+    """Ask the engine for something that is not a request. Answered, between two steps, by the
+    `ControlReply` of the same number."""
+
+    number: int
+    method: ControlMethod
+
+
+class ControlReply(msgspec.Struct, tag="reply"):
+    """The answer: whether the prefix cache was reset, or the stats; or why there is none."""
+
+    number: int
+    result: bool | EngineStats | None = None
+    error: str | None = None
+
+
+class Stop(msgspec.Struct, tag="stop"):
+    """End after the current step. Unfinished requests are dropped without a word."""
+
+
+class Hello(msgspec.Struct, tag="hello"):
+    """The engine's first message: the process runs, and now begins to load."""
+
+
+class LoadProgress(msgspec.Struct, tag="progress"):
+    """How far loading is. `fraction` is None where it cannot be told."""
+
+    phase: str
+    fraction: float | None = None
+
+
+class Ready(msgspec.Struct, tag="ready"):
+    """Loaded: requests are taken from now on."""
+
+    info: ModelInfo
+
+
+class EngineError(msgspec.Struct, tag="error"):
+    """The engine's last message: why it ends. `kind` is the name of the error's class."""
+
+    kind: str
+    message: str
+
+
+ToEngine = AddRequest | AbortRequests | Control | Stop
+FromEngine = StepOutputs | Hello | LoadProgress | Ready | EngineError | ControlReply

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from quire.core.pooling_params import Pooling
+
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
@@ -24,3 +26,5 @@ class ModelInfo:
     seed: int
     weight_bytes: int = 0
     kv_bytes: int = 0
+    hidden_size: int = 0  # E, of the final hidden states and so of embeddings
+    pooling: Pooling = "last"  # of a request that does not say

@@ -10,8 +10,13 @@ before any row attends, so that a row can share a page which another fills in th
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from quire.core.pooling_params import PoolingParams
 from quire.core.sampling_params import SamplingParams
+
+if TYPE_CHECKING:  # the front end imports this file, and needs no arrays
+    import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,7 @@ class RowStart:
     seed: int  # 64 bits; resolved from params.seed, the engine seed and the sequence's index
     stop_token_ids: tuple[int, ...]  # end-of-sequence and stop tokens, masked until min_tokens
     bad_words_ids: tuple[tuple[int, ...], ...] = ()
+    pooling: PoolingParams | None = None  # the row never samples: its prompt becomes a vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,9 @@ class StepPlan:
     query_lens: list[int] = field(default_factory=list)
     num_computed: list[int] = field(default_factory=list)
     samples: list[bool] = field(default_factory=list)
+    # i -> the tokens that sequence i may sample, for those with a grammar: [ceil(V / 32)] int32,
+    # token t is bit t % 32 of word t // 32. Never changed once handed over.
+    masks: dict[int, "np.ndarray"] = field(default_factory=dict)
     released: list[int] = field(default_factory=list)  # rows given up since the previous plan
 
     @property
@@ -88,3 +97,5 @@ class StepResult:
     # sequence index -> one entry per prompt token computed in this step whose successor is
     # also a prompt token: the log-probabilities of that successor.
     prompt_logprobs: dict[int, list[TokenLogprobs]] = field(default_factory=dict)
+    # sequence index -> the vector of a row that pools, in the step that completes its prompt.
+    pooled: dict[int, list[float]] = field(default_factory=dict)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from quire.core.errors import RequestError
+from quire.core.structured_outputs import StructuredOutputsParams
 
 # Limits that keep one request from costing more than it should; the same as vLLM's.
 MAX_N = 16384
@@ -45,6 +46,7 @@ class SamplingParams:
         logit_bias: token id -> added to its logit, clamped to ±100.
         allowed_token_ids: only these may be sampled.
         bad_words: words (token sequences) that must not appear.
+        structured_outputs: what the text must look like: a JSON schema, a regex, a grammar, ...
         truncate_prompt_tokens: keep only the last k prompt tokens; -1 keeps `max_model_len`.
         logits_processors: offline only; called with (output ids, logits [V]) or
             (prompt ids, output ids, logits [V]) and returning logits.
@@ -77,6 +79,7 @@ class SamplingParams:
     allowed_token_ids: list[int] | None = None
     bad_words: list[str] | None = None
     truncate_prompt_tokens: int | None = None
+    structured_outputs: StructuredOutputsParams | None = None
     logits_processors: Sequence[LogitsProcessor] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -154,6 +157,10 @@ class SamplingParams:
                 }
             except (TypeError, ValueError):
                 _refuse("logit_bias", self.logit_bias, "must map token ids to numbers")
+
+        wanted = self.structured_outputs
+        if wanted is not None and not isinstance(wanted, StructuredOutputsParams):
+            _refuse("structured_outputs", wanted, "must be a StructuredOutputsParams")
 
     @property
     def greedy(self) -> bool:

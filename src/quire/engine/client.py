@@ -9,6 +9,7 @@ from quire.core.errors import EngineDeadError
 from quire.core.messages import AbortRequests, AddRequest, EngineStats, StepOutputs
 from quire.core.model_info import ModelInfo
 from quire.engine.core import EngineCore
+from quire.engine.structured import open_grammars
 from quire.executors.in_process import InProcessExecutor
 from quire.kv.cache import KVCache
 from quire.scheduler.scheduler import Scheduler
@@ -29,6 +30,7 @@ class InProcessEngine:
             info.max_model_len,
             config.scheduler.policy,
             config.scheduler.enable_chunked_prefill,
+            grammars=open_grammars(config, info),
         )
         self.model_info: ModelInfo = info
         self._core: EngineCore | None = EngineCore(scheduler, executor, worker.async_steps)

@@ -14,6 +14,10 @@ from quire.core.messages import AbortRequests, AddRequest, EngineStats, StepOutp
 from quire.core.plan import StepPlan, StepResult
 from quire.scheduler.scheduler import Scheduler
 
+# With nothing to run but sequences whose grammars are being worked on, a step waits so long for
+# them and then gives the caller its turn.
+GRAMMAR_WAIT_S = 0.005
+
 
 class Ticket(Protocol):
     """A submitted step."""
@@ -61,6 +65,9 @@ class EngineCore:
         """Queue what can be queued, wait for the oldest step in flight, and say what it gave."""
         while len(self._in_flight) <= self._depth:
             plan = self._scheduler.plan()
+            if plan is None and not self._in_flight:
+                self._scheduler.wait_for_grammars(GRAMMAR_WAIT_S)
+                plan = self._scheduler.plan()
             if plan is None:
                 break
             self._in_flight.append((plan, self._executor.submit(plan)))
@@ -86,4 +93,5 @@ class EngineCore:
         deadline = time.monotonic() + 5.0
         while self._in_flight and time.monotonic() < deadline:
             self._in_flight.popleft()[1].result()
+        self._scheduler.shutdown()
         self._executor.shutdown()

@@ -5,6 +5,7 @@ engine behind it knows token ids only. Imports no torch, starts no thread; one t
 one thread. Used by `LLM` and by the server.
 """
 
+import dataclasses
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,10 +13,13 @@ from dataclasses import dataclass
 from quire.core.errors import RequestError
 from quire.core.messages import AbortRequests, AddRequest, SequenceDelta
 from quire.core.model_info import ModelInfo
+from quire.core.pooling_params import PoolingParams, check_dimensions
 from quire.core.sampling_params import SamplingParams
 from quire.engine.frontend_prompt import Prompt, PromptInput, PromptReader, parse_prompt
 from quire.engine.frontend_request import TrackedRequest, TrackedSequence
+from quire.engine.structured import special_token_ids
 from quire.sampling.check import MAX_LOGPROBS, check_params
+from quire.structured.check import GrammarChecker
 from quire.text.tokenizer import Tokenizer
 
 _MASK = (1 << 64) - 1
@@ -58,6 +62,7 @@ class RequestTracker:
         self._reader = PromptReader(tokenizer, info.vocab_size, info.max_model_len)
         self._requests: dict[str, TrackedRequest] = {}
         self._num_prepared = 0
+        self._checker = GrammarChecker({} if tokenizer is None else special_token_ids(tokenizer))
         own_eos = tokenizer.eos_token_id if tokenizer is not None else None
         eos = (*info.eos_token_ids, *(() if own_eos is None else (own_eos,)))
         self.eos_token_ids = tuple(i for i in dict.fromkeys(eos) if i < info.vocab_size)
@@ -88,6 +93,8 @@ class RequestTracker:
         bad_words_ids = self._bad_words_ids(params)
         limit = self._max_logprobs if max_logprobs is None else max_logprobs
         check_params(params, self._info.vocab_size, limit, bad_words_ids)
+        if params.structured_outputs is not None:
+            self._checker.check(params.structured_outputs)
         parsed = parse_prompt(prompt)
         token_ids = self._reader.encode(parsed, params.truncate_prompt_tokens)
         room = self._info.max_model_len - len(token_ids)
@@ -103,6 +110,37 @@ class RequestTracker:
             priority=priority,
             cache_salt=parsed.cache_salt,
             bad_words_ids=bad_words_ids,
+        )
+        return TrackedRequest(message, parsed.text, self._tokenizer)
+
+    def prepare_pooling(
+        self,
+        prompt: PromptInput | Prompt,
+        params: PoolingParams | None = None,
+        *,
+        request_id: str,
+        priority: int = 0,
+    ) -> TrackedRequest:
+        """Check a request for a vector, and resolve all of it. Its sequence ends with the vector
+        in `embedding`. Nothing is registered yet.
+
+        Raises:
+            RequestError: anything the engine could not do, naming the value and the limit.
+        """
+        params = params or PoolingParams()
+        check_dimensions(params, self._info.hidden_size)
+        parsed = parse_prompt(prompt)
+        message = AddRequest(
+            request_id=request_id,
+            prompt_token_ids=self._reader.encode(parsed, params.truncate_prompt_tokens, room=0),
+            params=SamplingParams(detokenize=False),
+            seed=0,
+            stop_token_ids=[],
+            arrival_time=time.monotonic(),
+            max_tokens=0,
+            priority=priority,
+            cache_salt=parsed.cache_salt,
+            pooling=dataclasses.replace(params, pooling=params.pooling or self._info.pooling),
         )
         return TrackedRequest(message, parsed.text, self._tokenizer)
 
@@ -198,7 +236,7 @@ class RequestTracker:
 
     def _check_text_params(self, params: SamplingParams) -> None:
         if self._tokenizer is None:
-            for name in ("stop", "bad_words"):
+            for name in ("stop", "bad_words", "structured_outputs"):
                 if getattr(params, name):
                     raise RequestError(
                         f"{name} needs a tokenizer, and skip_tokenizer_init=True left it out", name

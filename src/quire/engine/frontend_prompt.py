@@ -104,24 +104,25 @@ class PromptReader:
         self._max_model_len = max_model_len
         self._max_chars_per_token: int | None = None
 
-    def encode(self, prompt: Prompt, truncate: int | None = None) -> list[int]:
+    def encode(self, prompt: Prompt, truncate: int | None = None, room: int = 1) -> list[int]:
         """The prompt's token ids, truncated, checked, with room for one more.
 
         Args:
             truncate: `SamplingParams.truncate_prompt_tokens`.
+            room: tokens that must fit behind the prompt; 0 where none is generated.
 
         Raises:
             RequestError: empty, or ids outside the vocabulary.
             PromptTooLongError: no room for a single generated token.
         """
         if prompt.token_ids is None:
-            token_ids = self._encode_text(prompt, truncate)
+            token_ids = self._encode_text(prompt, truncate, room)
         else:
             token_ids = list(prompt.token_ids)
             self._check_ids(token_ids)
-        return self.check_length(token_ids, truncate)
+        return self.check_length(token_ids, truncate, room)
 
-    def check_length(self, token_ids: list[int], truncate: int | None) -> list[int]:
+    def check_length(self, token_ids: list[int], truncate: int | None, room: int = 1) -> list[int]:
         """Truncate, then refuse what is empty or too long."""
         limit = self._max_model_len
         if truncate is not None:
@@ -131,15 +132,15 @@ class PromptReader:
                     "truncate_prompt_tokens",
                     truncate,
                 )
-            # -1: as many as leave room for a token.
-            token_ids = token_ids[-(limit - 1 if truncate == -1 else truncate) :]
+            # -1: as many as leave room for what is generated.
+            token_ids = token_ids[-(limit - room if truncate == -1 else truncate) :]
         if not token_ids:
             raise RequestError("the prompt is empty; give at least one token", "prompt")
-        if len(token_ids) >= limit:
-            raise self._too_long(f"length {len(token_ids)}")
+        if len(token_ids) + room > limit:
+            raise self._too_long(f"length {len(token_ids)}", room)
         return token_ids
 
-    def _encode_text(self, prompt: Prompt, truncate: int | None) -> list[int]:
+    def _encode_text(self, prompt: Prompt, truncate: int | None, room: int) -> list[int]:
         assert prompt.text is not None
         if self._tokenizer is None:
             raise RequestError(
@@ -148,7 +149,7 @@ class PromptReader:
                 "prompt",
             )
         if truncate is None:
-            self._refuse_hopeless(prompt.text)
+            self._refuse_hopeless(prompt.text, room)
         token_ids = self._tokenizer.encode(
             prompt.text, add_special_tokens=prompt.add_special_tokens
         )
@@ -156,7 +157,7 @@ class PromptReader:
             self._check_ids(token_ids)
         return token_ids
 
-    def _refuse_hopeless(self, text: str) -> None:
+    def _refuse_hopeless(self, text: str, room: int) -> None:
         """A text of so many characters cannot fit, whatever it says: do not tokenize it."""
         if len(text) <= self._max_model_len:
             return
@@ -164,13 +165,14 @@ class PromptReader:
         if self._max_chars_per_token is None:
             self._max_chars_per_token = self._tokenizer.max_chars_per_token() or 0
         at_least = self._max_chars_per_token and len(text) // self._max_chars_per_token
-        if at_least >= self._max_model_len:
-            raise self._too_long(f"{len(text)} characters, at least {at_least} tokens")
+        if at_least + room > self._max_model_len:
+            raise self._too_long(f"{len(text)} characters, at least {at_least} tokens", room)
 
-    def _too_long(self, length: str) -> PromptTooLongError:
+    def _too_long(self, length: str, room: int) -> PromptTooLongError:
+        also = ", which must also hold one generated token" if room else ""
         return PromptTooLongError(
             f"the prompt ({length}) is longer than the maximum model length of"
-            f" {self._max_model_len} allows, which must also hold one generated token;"
+            f" {self._max_model_len} allows{also};"
             " shorten it, set truncate_prompt_tokens, or raise max_model_len (--max-model-len)",
             "prompt",
         )

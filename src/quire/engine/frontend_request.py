@@ -34,9 +34,11 @@ class TrackedSequence:
         "_parts",
         "_stops",
         "cumulative_logprob",
+        "embedding",
         "error",
         "finish_reason",
         "index",
+        "num_preemptions",
         "stop_reason",
         "stopped_early",
         "token_ids",
@@ -48,6 +50,8 @@ class TrackedSequence:
         self.finish_reason: FinishReason | None = None
         self.stop_reason: int | str | None = None
         self.error: str | None = None
+        self.embedding: list[float] | None = None
+        self.num_preemptions = 0
         self.stopped_early = False  # by a stop string, which the engine does not know
         # One entry a token; made into `Logprob`s only when an output is built.
         self._logprobs: list[TokenLogprobs] | None = None if params.logprobs is None else []
@@ -103,6 +107,8 @@ class TrackedSequence:
             self.finish_reason = reason
             self.stop_reason = delta.stop_token_id
             self.error = delta.error
+            self.embedding = delta.embedding
+            self.num_preemptions = delta.num_preemptions
         return text, token_ids
 
     def _show(self, text: str, count: int) -> str:

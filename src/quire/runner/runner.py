@@ -17,6 +17,7 @@ from quire.platform.caps import DeviceCaps
 from quire.platform.streams import record_event
 from quire.runner.graphs import DecodeGraphs
 from quire.runner.model import Model
+from quire.runner.pooling import Pooler
 from quire.runner.rows import DeviceRows, DeviceStep
 from quire.runner.ticket import StepTicket
 from quire.sampling.logprobs import LogprobTensors
@@ -54,6 +55,7 @@ class Runner:
         self._sampler = Sampler(
             vocab_size, rows.tokens.shape[0], torch.device(caps.torch_device), ops
         )
+        self._pooler = Pooler()
         self._starts: dict[int, RowStart] = {}  # by row, while it runs
 
     @torch.inference_mode()
@@ -65,23 +67,30 @@ class Runner:
         """
         for row in plan.released:
             self._sampler.release(row)
+            self._pooler.release(row)
             self._starts.pop(row, None)
         for start in plan.starts:
-            self._sampler.start(start)
+            if start.pooling is None:
+                self._sampler.start(start)
+            else:
+                self._pooler.start(start)
             self._starts[start.row] = start
+        for index, mask in plan.masks.items():
+            self._sampler.set_mask(plan.rows[index], mask)
         step = self._rows.apply(plan)
         logits = None if self._graphs is None else self._graphs.logits(step)
-        prompt_logprobs = {}
+        prompt_logprobs, pooled = {}, None
         if logits is None:
             hidden = self._model.forward(step.inputs, self._caches)
             if step.sample_lines:
                 logits = self._model.logits(hidden[step.sample_tokens])
             prompt_logprobs = self._prompt_logprobs(plan, hidden)
+            pooled = self._pooler.pool(plan, hidden)
         output = None if logits is None else self._sample(step, logits, plan)
         # torch pins the destination of such a copy, so it is queued and not waited for.
         sampled = None if output is None else output.token_ids.to("cpu", non_blocking=True)
         event = record_event(self.caps)
-        return StepTicket(plan, step.sample_lines, output, sampled, prompt_logprobs, event)
+        return StepTicket(plan, step.sample_lines, output, sampled, prompt_logprobs, pooled, event)
 
     def _sample(self, step: DeviceStep, logits: Tensor, plan: StepPlan) -> SamplerOutput:
         output = self._sampler.sample(

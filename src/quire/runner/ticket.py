@@ -6,6 +6,8 @@ from torch import Tensor
 
 from quire.core.plan import StepPlan, StepResult
 from quire.platform.streams import Event
+from quire.runner import pooling
+from quire.runner.pooling import PooledLines
 from quire.sampling.logprobs import LogprobTensors
 from quire.sampling.sampler import SamplerOutput
 
@@ -25,6 +27,7 @@ class StepTicket:
         output: what the sampler said, None where nothing was sampled.
         sampled: its token ids [S'] int64 on the host, valid once `event` is reached.
         prompt_logprobs: plan index -> one tensor group per run of prompt positions.
+        pooled: the vectors of prompts that this step completes, None if there are none.
         event: recorded after the last copy to the host.
     """
 
@@ -33,6 +36,7 @@ class StepTicket:
     output: SamplerOutput | None
     sampled: Tensor | None
     prompt_logprobs: dict[int, list[LogprobTensors]]
+    pooled: PooledLines | None
     event: Event
 
     def ready(self) -> bool:
@@ -47,6 +51,12 @@ class StepTicket:
             self._read_samples(self.output, self.sampled.tolist(), result)
         for index, runs in self.prompt_logprobs.items():
             result.prompt_logprobs[index] = [entry for run in runs for entry in run.to_host()]
+        if self.pooled is not None:
+            for index, vector in self.pooled.results():
+                if vector is None:
+                    result.failed[index] = pooling.NOT_A_NUMBER
+                else:
+                    result.pooled[index] = vector
         return result
 
     def _read_samples(self, output: SamplerOutput, sampled: list[int], result: StepResult) -> None:

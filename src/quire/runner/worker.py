@@ -31,7 +31,7 @@ from quire.runner.rows import DeviceRows
 from quire.runner.runner import Runner
 from quire.weights.build import build_model, model_recipe
 from quire.weights.dtypes import torch_dtype
-from quire.weights.hf_config import read_hf_config
+from quire.weights.hf_config import read_hf_config, sampling_defaults
 from quire.weights.loader import ProgressOption
 from quire.weights.source import ModelSource, fetch_small_files
 
@@ -61,6 +61,7 @@ def start_worker(config: EngineConfig, progress: ProgressOption = True) -> Worke
     set_device(caps)
     directory = fetch_small_files(ModelSource.of_model(config.model))
     hf = read_hf_config(directory)
+    defaults = sampling_defaults(config.model, hf)
     recipe = model_recipe(config.model, directory, hf.config)
     resolved = resolve(config, ModelFacts(recipe.dtype, recipe.max_position), caps)
     for choice in resolved.choices:
@@ -102,7 +103,7 @@ def start_worker(config: EngineConfig, progress: ProgressOption = True) -> Worke
         dtype=resolved.dtype,
         device=caps.torch_device,
         eos_token_ids=hf.eos_token_ids(),
-        generation_defaults=hf.generation_defaults(),
+        generation_defaults=defaults,
         page_size=config.cache.page_size,
         num_pages=plan.num_pages,
         max_num_seqs=resolved.max_num_seqs,
@@ -111,6 +112,8 @@ def start_worker(config: EngineConfig, progress: ProgressOption = True) -> Worke
         seed=config.model.seed,
         weight_bytes=weight_bytes,
         kv_bytes=plan.bytes,
+        hidden_size=recipe.hidden_size,
+        pooling=config.model.pooling,
     )
     return Worker(runner, info, groups, resolved.async_steps)
 

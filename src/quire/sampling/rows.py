@@ -79,6 +79,7 @@ class RowTable:
         self.features = np.zeros(num_rows, dtype=np.int64)  # Feature bits
         self.extras: list[RowExtras | None] = [None] * num_rows
         self.mask = TokenMask(num_rows, vocab_size, device)
+        self._allowed: dict[int, np.ndarray] = {}  # row -> the mask of its allowed_token_ids
         # A line per number, in the order that `gather` takes them apart.
         self._floats = np.zeros((6, num_rows), dtype=np.float32)
         self._integers = np.zeros((3, num_rows), dtype=np.int64)
@@ -95,14 +96,23 @@ class RowTable:
         extras = _extras(start, self.vocab_size)
         self.extras[row] = extras
         self.features[row] = _features(params, extras)
+        self._allowed.pop(row, None)
         if params.allowed_token_ids is not None:
-            self.mask.set(row, pack(params.allowed_token_ids, self.vocab_size))
+            self._allowed[row] = pack(params.allowed_token_ids, self.vocab_size)
+            self.mask.set(row, self._allowed[row])
+
+    def set_mask(self, row: int, mask: np.ndarray) -> None:
+        """What the row may sample next, besides `allowed_token_ids`: [ceil(V / 32)] int32."""
+        assert self.features[row] & int(Feature.MASK), f"row {row} has no grammar"
+        allowed = self._allowed.get(row)
+        self.mask.set(row, mask if allowed is None else mask & allowed)
 
     def release(self, row: int) -> None:
         """Forget the row: it holds no references to the request any more."""
         self.version += 1
         self.extras[row] = None
         self.features[row] = Feature.NONE
+        self._allowed.pop(row, None)
 
     def gather(self, rows: Tensor) -> RowNumbers:
         """The numbers of `rows` [S] int64 on the device, after uploading what changed."""
@@ -185,7 +195,7 @@ def _additions(start: RowStart, vocab_size: int) -> Additions:
 def _features(params: SamplingParams, extras: RowExtras) -> Feature:
     counts = params.frequency_penalty != 0.0 or params.presence_penalty != 0.0
     used = {
-        Feature.MASK: params.allowed_token_ids is not None,
+        Feature.MASK: params.allowed_token_ids is not None or params.structured_outputs is not None,
         Feature.BANNED_SEQUENCES: bool(extras.banned_sequences),
         Feature.BIAS: extras.additions.tokens.size > 0,
         Feature.PROCESSORS: bool(extras.processors),

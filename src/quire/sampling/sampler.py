@@ -3,7 +3,7 @@
 The order is vLLM's (v1, raw log-probabilities):
 
 1. log-probabilities, where asked for, from the model's own logits;
-2. allowed_token_ids (the token mask);
+2. allowed_token_ids and grammars (the token mask);
 3. bad_words: a word's last token, where the output ends in the rest of it;
 4. the processors that can change the most likely token: stop tokens before min_tokens, then
    logit_bias, then the user's logits_processors;
@@ -80,6 +80,10 @@ class Sampler:
     def release(self, row: int) -> None:
         """The sequence gives its row up."""
         self._table.release(row)
+
+    def set_mask(self, row: int, mask: np.ndarray) -> None:
+        """What a row with a grammar may sample next: [ceil(V / 32)] int32, see `token_mask`."""
+        self._table.set_mask(row, mask)
 
     @torch.inference_mode()
     def sample(

@@ -13,11 +13,21 @@ def last_delta(
     return SequenceDelta(request_id, index, [], reason, error=error)
 
 
-def why_refused(num_prompt: int, max_model_len: int, cache_tokens: int) -> str | None:
+def why_refused(
+    num_prompt: int, max_model_len: int, cache_tokens: int, pools: bool = False
+) -> str | None:
     """Why a prompt of that length can never run here, if so. `cache_tokens`: the longest
-    sequence that an empty cache holds."""
+    sequence that an empty cache holds. `pools`: no token is generated after it."""
     if num_prompt == 0:
         return "the prompt is empty; give at least one token"
+    if pools:
+        if num_prompt > min(max_model_len, cache_tokens):
+            return (
+                f"a prompt of {num_prompt} tokens does not fit max_model_len={max_model_len} and"
+                f" the KV cache of {cache_tokens} tokens of one sequence; shorten it, or set"
+                " truncate_prompt_tokens"
+            )
+        return None
     if num_prompt >= max_model_len:
         return (
             f"a prompt of {num_prompt} tokens leaves no room to generate within "

@@ -8,8 +8,12 @@ def best_prefix_hit(cache: KVCache, seq: Sequence) -> PrefixHit:
     """What a waiting sequence need not compute: the longer of what the cache finds and, for
     `n > 1`, what a running sibling that has computed the prompt can share."""
     known = len(seq.token_ids)
-    # Prompt log-probabilities need the logits at every position of the prompt.
-    if seq.prompt_logprobs is not None or not cache.enable_prefix_caching:
+    # Prompt log-probabilities need the logits at every position of the prompt, some poolings
+    # the hidden states.
+    every_token = seq.prompt_logprobs is not None or (
+        seq.pooling is not None and seq.pooling.needs_every_token
+    )
+    if every_token or not cache.enable_prefix_caching:
         hit = cache.match_prefix((), known)
     else:
         hit = cache.match_prefix(seq.hash_pages(known - 1, cache.page_size), known)

@@ -34,7 +34,9 @@ from quire.scheduler.policies import Policy
 from quire.scheduler.prefix import best_prefix_hit, commit_known_pages
 from quire.scheduler.sequence import Sequence, SequenceStatus
 from quire.scheduler.stopping import append_tokens, finish_reason, named_stop_token
+from quire.scheduler.structured import StructuredSequences
 from quire.scheduler.waiting import WaitingQueue
+from quire.structured.grammars import Grammars
 
 _KEY = attrgetter("key")
 
@@ -51,6 +53,7 @@ class Scheduler:
         chunked_prefill: False admits a prompt only when the step's budget takes all that is left
             of it; the budget must then be at least `max_model_len`.
         clock: seconds, monotonic.
+        grammars: for requests with structured outputs; without it they end with an error.
 
     Raises:
         ConfigError: `chunked_prefill` is False and the budget is below `max_model_len`.
@@ -65,6 +68,7 @@ class Scheduler:
         policy: Policy = "fcfs",
         chunked_prefill: bool = True,
         clock: Callable[[], float] = time.monotonic,
+        grammars: Grammars | None = None,
     ) -> None:
         if not chunked_prefill and max_num_batched_tokens < max_model_len:
             raise ConfigError(
@@ -88,6 +92,7 @@ class Scheduler:
         self._released: list[int] = []  # rows given up since the last plan
         self._in_flight: deque[tuple[StepPlan, list[Sequence]]] = deque()
         self._outbox: list[SequenceDelta] = []
+        self._structured = StructuredSequences(grammars)
         self._under_pressure = False  # this plan found no page for a running sequence
         self._blocked: tuple[Sequence, tuple[int, ...]] | None = None  # (who, free pages then)
         self._num_added = self._num_live = self._num_planned = self._num_steps = 0
@@ -110,7 +115,9 @@ class Scheduler:
             )
         n = message.params.n
         num_prompt = len(message.prompt_token_ids)
-        refusal = why_refused(num_prompt, self._max_model_len, self._cache_tokens)
+        refusal = why_refused(
+            num_prompt, self._max_model_len, self._cache_tokens, message.pooling is not None
+        )
         if refusal is not None:
             self._outbox += [last_delta(message.request_id, i, "error", refusal) for i in range(n)]
             return
@@ -123,6 +130,7 @@ class Scheduler:
             sequences.append(Sequence(message, index, key, self._max_model_len))
         self._requests[message.request_id] = dict(enumerate(sequences))
         self._num_live += n
+        self._structured.open(message, sequences)
         first, *others = sequences
         first.children = others
         for other in others:
@@ -153,6 +161,14 @@ class Scheduler:
         """Make nothing findable any more; False, and nothing done, while sequences hold pages."""
         return self._cache.reset_prefix_cache()
 
+    def wait_for_grammars(self, timeout: float) -> None:
+        """Wait a little for what keeps constrained sequences from running, if anything does."""
+        self._structured.wait(timeout)
+
+    def shutdown(self) -> None:
+        """End the threads that work on grammars."""
+        self._structured.close()
+
     def has_work(self) -> bool:
         """Whether a sequence is unfinished, a result outstanding, or a delta not yet taken."""
         return bool(self._num_live or self._in_flight or self._outbox)
@@ -168,6 +184,7 @@ class Scheduler:
         longer: list[int] = []  # indices of sequences that were not passed over quickly
         budget = self._budget
         self._under_pressure = False
+        self._take_grammar_news()
         for seq in self._running:  # loses sequences behind this one when pages run out
             if not budget:
                 break
@@ -193,7 +210,9 @@ class Scheduler:
         for i in longer:
             seq = planned[i]
             plan.query_lens[i] = seq.num_computed_tokens - num_computed[i]
-            plan.samples[i] = seq.num_computed_tokens >= len(seq.token_ids)
+            plan.samples[i] = seq.pooling is None and seq.num_computed_tokens >= len(seq.token_ids)
+            if seq.grammar is not None and plan.samples[i]:
+                plan.masks[i] = self._structured.mask(seq)
         plan.released, self._released = self._released, []
         self._num_planned += 1
         self._in_flight.append((plan, planned))
@@ -204,6 +223,8 @@ class Scheduler:
         computed, total = seq.num_computed_tokens, seq.total_tokens
         if total >= seq.limit or (seq.sync and total > len(seq.token_ids)):
             return 0  # until its pending tokens arrive
+        if seq.grammar is not None and not seq.grammar.ready:
+            return 0  # until it is known what may follow
         count = total - computed
         if count > 1:
             num_after = len(self._running) - 1 - self._running.index(seq)
@@ -262,6 +283,9 @@ class Scheduler:
         while budget and self._free_rows and (seq := self._waiting.head()) is not None:
             if seq.num_late or self._still_blocked(seq):
                 return
+            if seq.grammar is not None and not seq.grammar.ready:
+                self._structured.hold(self._waiting.pop())  # others pass it
+                continue
             hit = best_prefix_hit(self._cache, seq)
             known = len(seq.token_ids)
             count = min(known - hit.num_tokens, budget)
@@ -333,7 +357,7 @@ class Scheduler:
             else:
                 token_ids.append(new_ids[0])
                 deltas.append(SequenceDelta(seq.request_id, seq.index, new_ids))
-        return deltas
+        return deltas + self.take_deltas() if self._outbox else deltas
 
     def _absorb(
         self, seq: Sequence, i: int, plan: StepPlan, result: StepResult
@@ -342,9 +366,13 @@ class Scheduler:
         if seq.status is SequenceStatus.FINISHED:
             return None  # it was one step further than its end
         if i in result.failed:
-            position = plan.num_computed[i] + plan.query_lens[i]
-            return self._fail_without_token(seq, no_token(result.failed[i], position))
+            error = result.failed[i]
+            if seq.pooling is None:
+                error = no_token(error, plan.num_computed[i] + plan.query_lens[i])
+            return self._fail_without_token(seq, error)
         seq.add_prompt_logprobs(plan.num_computed[i], result.prompt_logprobs.get(i))
+        if i in result.pooled:
+            return self._finish_pooled(seq, result.pooled[i])
         new_ids = result.token_ids[i]
         if not new_ids:
             return None
@@ -361,7 +389,10 @@ class Scheduler:
         if reason is not None:
             if reason == "stop":
                 delta.stop_token_id = named_stop_token(seq)
+            delta.num_preemptions = seq.num_preemptions
             self._finish(seq)
+        elif seq.grammar is not None and self._structured.advance(seq, taken):
+            self._end_by_grammar(seq)
         elif seq.status is SequenceStatus.WAITING:
             seq.num_late -= 1
         else:
@@ -372,7 +403,7 @@ class Scheduler:
         """After a running sequence's new tokens: commit, and see how long it will be quiet."""
         assert seq.table is not None
         commit_known_pages(self._cache, seq)
-        seq.quiet_end = seq.limit - 1
+        seq.quiet_end = 0 if seq.grammar is not None else seq.limit - 1
         if self._cache.enable_prefix_caching:
             seq.quiet_end = min(seq.quiet_end, (seq.table.num_committed + 1) * self._page_size)
         if seq.num_computed_tokens + 1 < len(seq.token_ids):
@@ -391,6 +422,30 @@ class Scheduler:
         if not live:
             del self._requests[seq.request_id]
         self._release_children(seq)
+        if seq.grammar is not None:
+            self._structured.forget(seq)
+
+    def _take_grammar_news(self) -> None:
+        """Queue or end the sequences whose grammars are there, at their end, or unusable."""
+        for seq in self._structured.news():
+            if self._structured.ended(seq):
+                self._end_by_grammar(seq)
+            elif self._structured.take_back(seq):
+                self._waiting.push(seq)
+
+    def _end_by_grammar(self, seq: Sequence) -> None:
+        reason, error = self._structured.ending(seq)
+        self._finish(seq)
+        self._outbox.append(last_delta(seq.request_id, seq.index, reason, error))
+
+    def _finish_pooled(self, seq: Sequence, embedding: list[float]) -> SequenceDelta:
+        """Its prompt has been computed, and a vector was all it wanted."""
+        self._finish(seq)
+        delta = last_delta(seq.request_id, seq.index, "stop")
+        delta.embedding = embedding
+        delta.num_cached_tokens = seq.num_cached_tokens
+        delta.first_scheduled_time = seq.scheduled_time
+        return delta
 
     def _preempt(self, seq: Sequence) -> None:
         """Take a running sequence's pages away. Tokens still to come are waited for."""
@@ -465,6 +520,6 @@ class Scheduler:
         self._cache.check_integrity(tables)
         live = [seq for sequences in self._requests.values() for seq in sequences.values()]
         held_back = [child for seq in live for child in seq.children if child in live]
-        everyone = [*running, *self._waiting, *held_back]
+        everyone = [*running, *self._waiting, *self._structured.held(), *held_back]
         assert len(everyone) == len(live) == self._num_live, "a sequence is lost or doubled"
         assert {id(seq) for seq in everyone} == {id(seq) for seq in live}

@@ -16,6 +16,7 @@ from quire.core.messages import AddRequest
 from quire.core.plan import RowStart, TokenLogprobs
 from quire.kv.cache import PageTable
 from quire.kv.hashing import extend_page_hashes, root_hash
+from quire.structured.state import GrammarState
 
 OrderKey = tuple[int, float, int, int]
 
@@ -41,6 +42,7 @@ class Sequence:
     __slots__ = (
         "children",
         "decode_end",
+        "grammar",
         "index",
         "key",
         "limit",
@@ -52,6 +54,7 @@ class Sequence:
         "num_prompt_tokens",
         "page_hashes",
         "parent",
+        "pooling",
         "prompt_logprobs",
         "quiet_end",
         "reported",
@@ -75,11 +78,17 @@ class Sequence:
         self.key = key
         self.token_ids = [*message.prompt_token_ids, *delivered]
         self.num_prompt_tokens = len(message.prompt_token_ids)
-        # The sequence ends when it has this many tokens.
+        self.pooling = message.pooling
+        # The sequence ends when it has this many tokens. One that pools stands, once its prompt
+        # is planned, like one that waits for its last token; it may fill max_model_len.
         self.limit = min(self.num_prompt_tokens + message.max_tokens, max_model_len)
+        if self.pooling is not None:
+            self.limit = self.num_prompt_tokens + 1
         self.stop_ids = frozenset(message.stop_token_ids)
-        # Host-side logits processors need every earlier token: no planning ahead.
-        self.sync = bool(message.params.logits_processors)
+        # Host-side logits processors and grammars need every earlier token: no planning ahead.
+        params = message.params
+        self.sync = bool(params.logits_processors) or params.structured_outputs is not None
+        self.grammar: GrammarState | None = None
         self.seed = sequence_seed(message.seed, index)
         self.status = SequenceStatus.WAITING
         self.num_computed_tokens = 0
@@ -146,6 +155,7 @@ class Sequence:
             seed=self.seed,
             stop_token_ids=tuple(message.stop_token_ids),
             bad_words_ids=tuple(tuple(word) for word in message.bad_words_ids),
+            pooling=message.pooling,
         )
 
 

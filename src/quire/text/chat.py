@@ -6,7 +6,6 @@ a message may look like, and continuing a final message are decided here; the sa
 """
 
 import inspect
-import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Literal
 from quire.core.errors import RequestError
 from quire.text.template import ChatTemplate
 from quire.text.tokenizer import Tokenizer
+from quire.text.tools.history import parsed_arguments, template_needs_object
 
 Message = Mapping[str, Any]
 ContentFormat = Literal["auto", "string", "openai"]
@@ -56,8 +56,9 @@ def render_chat(
     takes_lists = (
         template.content_is_list if content_format == "auto" else content_format != "string"
     )
+    needs_object = template_needs_object(template.source)
     chat = [
-        _message(message, index, takes_lists, content_format == "openai")
+        _message(message, index, takes_lists, content_format == "openai", needs_object)
         for index, message in enumerate(_conversation(messages))
     ]
     final = _open_final_message(chat, template.source) if continue_final_message else ""
@@ -140,7 +141,9 @@ def _conversation(messages: Sequence[Message]) -> Sequence[Message]:
     return messages
 
 
-def _message(message: Message, index: int, takes_lists: bool, force_list: bool) -> dict[str, Any]:
+def _message(
+    message: Message, index: int, takes_lists: bool, force_list: bool, needs_object: bool
+) -> dict[str, Any]:
     """A message as the template sees it: plain data without None values."""
     dump = getattr(message, "model_dump", None)
     if dump is not None and callable(dump):
@@ -160,7 +163,7 @@ def _message(message: Message, index: int, takes_lists: bool, force_list: bool) 
         plain["content"] = [{"type": "text", "text": content}]
     if isinstance(plain.get("tool_calls"), list):
         for call in plain["tool_calls"]:
-            _parse_arguments(call, index)
+            _parse_arguments(call, index, needs_object)
     reasoning = next((plain[k] for k in _REASONING_FIELDS if plain.get(k) is not None), None)
     if reasoning is not None:  # older names of the same thing, which templates may read
         plain = {"thinking": reasoning, **plain, "reasoning_content": reasoning}
@@ -191,19 +194,13 @@ def _text_part(part: Any, index: int) -> dict[str, Any]:
     return part
 
 
-def _parse_arguments(call: Any, index: int) -> None:
+def _parse_arguments(call: Any, index: int, needs_object: bool) -> None:
     """OpenAI sends a call's arguments as JSON text; templates expect the object."""
     function = call.get("function", call) if isinstance(call, dict) else None
     if not isinstance(function, dict):
         raise RequestError(f"messages[{index}] has a malformed entry in 'tool_calls'", "messages")
-    arguments = function.get("arguments")
-    if isinstance(arguments, str):
-        try:
-            function["arguments"] = json.loads(arguments) if arguments.strip() else {}
-        except ValueError as error:
-            raise RequestError(
-                f"messages[{index}]: the arguments of a tool call are not JSON: {error}", "messages"
-            ) from None
+    if "arguments" in function:
+        function["arguments"] = parsed_arguments(function["arguments"], needs_object)
 
 
 def _open_final_message(chat: list[dict[str, Any]], source: str) -> str:

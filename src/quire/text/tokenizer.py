@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quire.core.errors import RequestError
+from quire.text.continuation import ContinuationEncoder
 from quire.text.pieces import PieceTable, piece_table
 
 # A `transformers` tokenizer object; typed loosely because importing it costs a second.
@@ -136,6 +137,12 @@ class Tokenizer:
         if self._pieces is None:
             return None
         return self._pieces.without_special if skip_special_tokens else self._pieces.all
+
+    def continuation_encoder(self) -> Callable[[str], list[int]] | None:
+        """Encodes pieces of text within a text; None where ids are not pieces of text."""
+        if self._backend is None or self._pieces is None:
+            return None
+        return ContinuationEncoder(self._backend, self._pieces.all).encode
 
     def max_chars_per_token(self) -> int | None:
         """No token stands for more characters than that; None if a normalizer may drop text."""

@@ -9,11 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quire.core.errors import ModelNotFoundError, UnsupportedModelError
+from quire.core.config import ModelConfig
+from quire.core.errors import ConfigError, ModelNotFoundError, UnsupportedModelError
 from quire.models.families import FAMILIES, architecture_of
 
 # SamplingParams fields that a generation_config.json may set, and what says "off" there.
-_DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+_DEFAULTS = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +64,41 @@ class HFConfig:
         }
         if self.generation.get("do_sample") is False:
             # transformers ignores the sampling fields of a greedy model.
-            given = {k: v for k, v in given.items() if k == "repetition_penalty"}
+            given = {k: v for k, v in given.items() if k.endswith("_penalty")}
         if isinstance(count := self.generation.get("max_new_tokens"), int) and count > 0:
             given["max_tokens"] = count
         return given
+
+
+def sampling_defaults(config: ModelConfig, hf: HFConfig) -> dict[str, float | int]:
+    """What a request without parameters gets: `generation_config` and its overrides.
+
+    Raises:
+        ModelNotFoundError: it names a folder without a generation_config.json.
+        ConfigError: an override is no sampling default, or not a number.
+    """
+    if config.generation_config in ("vllm", "quire"):
+        generation: dict[str, Any] = {}
+    elif config.generation_config == "auto":
+        generation = hf.generation
+    else:
+        folder = Path(config.generation_config)
+        generation = read_generation_config(folder)
+        if not generation:
+            raise ModelNotFoundError(
+                f"{folder}/generation_config.json is missing or empty; generation_config is auto,"
+                " vllm or a folder with that file"
+            )
+    overrides = config.override_generation_config or {}
+    for name, value in overrides.items():
+        if name not in (*_DEFAULTS, "max_new_tokens", "do_sample"):
+            known = ", ".join((*_DEFAULTS, "max_new_tokens"))
+            raise ConfigError(
+                f"override_generation_config: {name} is no sampling default; known: {known}"
+            )
+        if not isinstance(value, int | float):
+            raise ConfigError(f"override_generation_config: {name} must be a number, got {value!r}")
+    return HFConfig({}, generation | overrides).generation_defaults()
 
 
 def read_hf_config(directory: Path) -> HFConfig:

@@ -6,12 +6,14 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+import click
 import pytest
 
 from quire import __version__
+from quire.cli.flags import COUNT, SIZE
 from quire.cli.main import _COMMANDS, run
-from quire.cli.options import ENGINE_OPTIONS, SAMPLING_OPTIONS, Size
-from quire.core.config import _ALIASES, engine_config, option_sections
+from quire.cli.options import ENGINE_GROUPS, SAMPLING_OPTIONS
+from quire.core.config import option_sections
 from quire.core.sampling_params import SamplingParams
 
 Captured = pytest.CaptureFixture[str]
@@ -92,21 +94,33 @@ def test_debug_shows_the_traceback(capsys: Captured, monkeypatch: pytest.MonkeyP
 
 
 def test_every_engine_option_has_a_flag() -> None:
-    """A new field of `EngineConfig` needs a flag here."""
-    names = {next((a for a, n in _ALIASES.items() if n == f), f) for f in option_sections()}
-    names -= {"model", "skip_tokenizer_init"}
-    flags = {_ALIASES.get(name, name) for name in ENGINE_OPTIONS}
-    assert flags == {_ALIASES.get(name, name) for name in names}
-    assert set(SAMPLING_OPTIONS) <= {field.name for field in fields(SamplingParams)}
-    engine_config(**dict.fromkeys(("kv_cache_memory_bytes", "num_gpu_blocks_override"), 5))
+    flags = {option.field for group in ENGINE_GROUPS.values() for option in group}
+    assert flags == set(option_sections()) - {"model", "skip_tokenizer_init"}
+    assert {o.name for o in SAMPLING_OPTIONS} <= {field.name for field in fields(SamplingParams)}
 
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("5", 5), ("1.5k", 1500), ("2GiB", 2 << 30), ("3 mb", 3_000_000), ("1G", 10**9)],
+    [
+        ("5", 5),
+        ("1.5k", 1500),
+        ("8K", 8192),
+        ("2GiB", 2 << 30),
+        ("2gib", 2 << 30),
+        ("3 mb", 3_000_000),
+        ("1G", 1 << 30),
+        ("1g", 10**9),
+        ("-1", -1),
+    ],
 )
 def test_sizes(text: str, value: int) -> None:
-    assert Size().convert(text, None, None) == value
+    assert SIZE.convert(text, None, None) == COUNT.convert(text, None, None) == value
+
+
+@pytest.mark.parametrize("text", ["", "lots", "1.5", "1.0001k", "5x", "k", "1e9"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="is not a"):
+        SIZE.convert(text, None, None)
 
 
 def test_env(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from quire.core import config as config_module
 from quire.core import env
 from quire.core.config import BOXED_MODEL, EngineConfig, engine_config, option_sections
 from quire.core.errors import ConfigError, NotYetSupportedError, QuireError, RequestError, nearest
+from quire.core.keywords import ENGINE_NOT_YET, NO_EFFECT
 from quire.core.kv_spec import KVGroup, LayerKV
 
 
@@ -122,7 +123,7 @@ def test_no_keyword_has_two_meanings() -> None:
     """An alias, a refused keyword and an option of ours never share a name."""
     homes = set(option_sections())
     aliases = set(config_module._ALIASES)
-    refused, idle = set(config_module._NOT_YET), set(config_module._NO_EFFECT)
+    refused, idle = set(ENGINE_NOT_YET), set(NO_EFFECT)
     groups = [homes, aliases, refused, idle]
     assert sum(map(len, groups)) == len(set().union(*groups))
     assert set(config_module._ALIASES.values()) <= homes

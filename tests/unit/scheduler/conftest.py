@@ -35,6 +35,7 @@ class _Row:
         self.start = start
         self.tokens: list[int] = []
         self.digests: list[int] = []
+        self.pooled: list[int] = []
         self.num_computed: int | None = None  # the first plan tells: a prefix hit skips tokens
         self.pages: list[list[int]] = [[] for _ in range(num_groups)]
         for token in start.token_ids:
@@ -95,7 +96,8 @@ class FakeRunner:
         assert length >= 1
         assert row.num_computed in (None, computed), "the plan skips or repeats tokens"
         assert computed + length <= len(row.tokens), "a token that does not exist is computed"
-        assert samples == (computed + length == len(row.tokens))
+        pools = row.start.pooling is not None
+        assert samples == (computed + length == len(row.tokens) and not pools)
         row.num_computed = computed + length
         for position in range(computed, computed + length):
             for group in range(len(self.windows)):
@@ -115,6 +117,11 @@ class FakeRunner:
         if start.params.prompt_logprobs is not None:
             successors = row.tokens[computed + 1 : min(end + 1, start.num_prompt_tokens)]
             result.prompt_logprobs[i] = [TokenLogprobs([t], [-1.0], 1) for t in successors]
+        if start.pooling is not None:
+            # What a mean pooler adds up: everything this row computed since its prompt began.
+            row.pooled = seen[-length:] if computed == 0 else row.pooled + seen[-length:]
+            if end == start.num_prompt_tokens:
+                result.pooled[i] = row.pooled if start.pooling.needs_every_token else seen[-1:]
         if samples:
             num_output = len(row.tokens) - start.num_prompt_tokens
             early = num_output < start.params.min_tokens
@@ -140,6 +147,8 @@ def tokens_alone(windows, message: AddRequest, seed: int, index: int, max_model_
     output: list[int] = []
     stops = frozenset(message.stop_token_ids)
     num_prompt = len(message.prompt_token_ids)
+    if message.pooling is not None:
+        return output, "stop"
     if len(tokens) - num_prompt >= message.max_tokens or len(tokens) >= max_model_len:
         return output, "length"
     while True:
@@ -176,6 +185,7 @@ class Bench:
         caching=True,
         depth=0,
         runner_class=FakeRunner,
+        grammars=None,
     ) -> None:
         groups = tuple(KVGroup(window, ()) for window in windows)
         if isinstance(num_pages, int):
@@ -192,8 +202,10 @@ class Bench:
             policy,
             chunked_prefill,
             clock=lambda: self.now,
+            grammars=grammars,
         )
         self.runner = runner_class(self.cache, max_num_seqs, budget)
+        self.grammars = grammars
         self.depth = depth
         self.in_flight: deque = deque()
         self.num_steps = 0
@@ -205,7 +217,7 @@ class Bench:
     def add(self, request_id="a", prompt=(1, 2, 3), *, max_tokens=4, **options) -> AddRequest:
         """Add a request; keywords of `AddRequest` go there, the others to `SamplingParams`."""
         own = {k: options.pop(k) for k in list(options) if k in AddRequest.__struct_fields__}
-        params = SamplingParams(max_tokens=max_tokens, **options)
+        params = SamplingParams(max_tokens=max_tokens or 1, **options)
         own.setdefault("stop_token_ids", list(params.stop_token_ids))
         own.setdefault("arrival_time", float(len(self.messages)))
         own.setdefault("seed", 11)
@@ -237,7 +249,7 @@ class Bench:
         plan = self.plan()
         if self.in_flight and (plan is None or len(self.in_flight) > self.depth):
             self.update()
-        elif plan is None:
+        elif plan is None and self.grammars is None:
             stats = self.scheduler.stats()
             assert stats.num_running == stats.num_waiting == 0, "stuck"
         return plan

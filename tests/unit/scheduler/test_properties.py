@@ -3,6 +3,7 @@
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from quire.core.pooling_params import PoolingParams
 from quire.scheduler.sequence import sequence_seed
 
 WINDOWS = [(None,), (None, 3), (None, 8, 20), (5,), (1,), (6, 13)]
@@ -55,6 +56,11 @@ def requests(draw, number):
         "logprobs": draw(st.sampled_from([None, None, 1])),
         "logits_processors": draw(st.sampled_from([None, None, [max]])),
     }
+    pooling = draw(st.sampled_from([None, None, None, "last", "mean", "cls"]))
+    if pooling is not None:
+        delivered = False
+        options |= {"n": 1, "max_tokens": 0, "pooling": PoolingParams(pooling=pooling)}
+        options |= {"min_tokens": 0, "prompt_logprobs": None, "logits_processors": None}
     if delivered:
         # Tokens that end nothing: 0 is never a stop token here.
         options["delivered"] = [[0] * draw(st.integers(0, max_tokens - 1)) for _ in range(n)]
@@ -72,7 +78,12 @@ def traffic(draw):
 def check_error(engine, message, error):
     """Only what is too long for the machine ends with an error."""
     num_prompt = len(message.prompt_token_ids)
-    if num_prompt >= engine.max_model_len:
+    if message.pooling is not None:
+        chunk = min(engine.runner.budget, engine.max_model_len)
+        capacity = engine.cache.max_tokens_of_one_sequence(chunk)
+        assert num_prompt > min(engine.max_model_len, capacity)
+        assert "does not fit max_model_len" in error
+    elif num_prompt >= engine.max_model_len:
         assert "max_model_len" in error
     else:
         chunk = min(engine.runner.budget, engine.max_model_len)
@@ -95,6 +106,8 @@ def check_outcome(engine, options):
                 check_error(engine, message, engine.deltas[key][-1].error)
             continue
         assert (got, ended) == (expected, reason)
+        if message.pooling is not None:
+            check_vector(message, engine.deltas[key])
         if not got:
             continue  # it was complete when it was resumed
         first = engine.deltas[key][0]
@@ -109,6 +122,18 @@ def check_outcome(engine, options):
         if options["logprobs"] is not None:
             chosen = [entry.token_ids[0] for d in engine.deltas[key] for entry in d.logprobs]
             assert chosen == got
+
+
+def check_vector(message, deltas):
+    """One delta, whose vector was made of all tokens that its pooling reads."""
+    (delta,) = deltas
+    digests: list[int] = []
+    for token in message.prompt_token_ids:
+        digests.append(hash((digests[-1] if digests else 0, token)))
+    whole = message.pooling.needs_every_token
+    assert delta.embedding == (digests if whole else digests[-1:])
+    assert delta.first_scheduled_time is not None
+    assert delta.num_cached_tokens == 0 or not whole
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from quire.core.config import ModelConfig
 from quire.core.errors import ConfigError, ModelNotFoundError, UnsupportedModelError
 from quire.weights.dtypes import dtype_name, torch_dtype
-from quire.weights.hf_config import HFConfig, read_hf_config
+from quire.weights.hf_config import HFConfig, read_hf_config, sampling_defaults
 
 LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
 
@@ -77,6 +78,25 @@ def test_generation_defaults(tmp_path: Path) -> None:
     assert made.generation_defaults() == {**given, "max_tokens": 512}
     greedy = write(tmp_path, LLAMA, {**given, "do_sample": False})
     assert greedy.generation_defaults() == {"repetition_penalty": 1.1}
+
+
+def test_where_sampling_defaults_come_from(tmp_path: Path) -> None:
+    made = write(tmp_path, LLAMA, {"temperature": 0.6, "top_k": 20})
+    assert sampling_defaults(ModelConfig(), made) == {"temperature": 0.6, "top_k": 20}
+    for none in ("vllm", "quire"):
+        assert sampling_defaults(ModelConfig(generation_config=none), made) == {}
+    changed = ModelConfig(override_generation_config={"temperature": 0.1, "max_new_tokens": 9})
+    assert sampling_defaults(changed, made) == {"temperature": 0.1, "top_k": 20, "max_tokens": 9}
+    other = tmp_path / "other"
+    other.mkdir()
+    elsewhere = ModelConfig(generation_config=str(other))
+    with pytest.raises(ModelNotFoundError, match="is missing or empty"):
+        sampling_defaults(elsewhere, made)
+    (other / "generation_config.json").write_text('{"min_p": 0.2}')
+    assert sampling_defaults(elsewhere, made) == {"min_p": 0.2}
+    for wrong in ({"temprature": 1}, {"top_p": "high"}):
+        with pytest.raises(ConfigError, match=f"override_generation_config: {next(iter(wrong))}"):
+            sampling_defaults(ModelConfig(override_generation_config=wrong), made)
 
 
 def test_the_text_part_of_a_wrapper(tmp_path: Path) -> None:

@@ -1,0 +1,198 @@
+"""`quire run-batch`: an OpenAI batch file, answered by a model loaded here or a running server."""
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from quire.cli.flags import dashes
+from quire.cli.help import GroupedCommand
+from quire.cli.options import ENGINE_GROUPS
+from quire.cli.serve_options import (
+    REFUSED,
+    ServeOptions,
+    default_model,
+    read_options,
+    serve_groups,
+)
+from quire.core import env
+from quire.core.config import ANSWERS, CONVERSATIONS
+from quire.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import httpx
+
+    from quire.cli.batch import Tally
+
+MAX_CONCURRENCY = 1024  # requests under way, where the engine could take more
+SERVED_CONCURRENCY = 64  # the same of a server whose size is not known
+
+GROUPS = {
+    title: options
+    for title, options in serve_groups().items()
+    if title in (CONVERSATIONS, ANSWERS, *ENGINE_GROUPS)
+}
+
+
+@click.command(
+    name="run-batch",
+    short_help="Answer the requests of an OpenAI batch file.",
+    cls=GroupedCommand,
+    groups=GROUPS,
+    refused=REFUSED,
+)
+@click.argument("model_argument", required=False, metavar="[MODEL]")
+@click.option("-i", "--input-file", required=True, help="Requests, a JSON object each line; or -.")
+@click.option("-o", "--output-file", required=True, help="Where the answers are written; or -.")
+@click.option("--url", help="Ask a running server, such as http://localhost:8000.")
+@click.option("--api-key", help="The server's API key, with --url (default: QUIRE_API_KEY).")
+@click.option("--concurrency", type=click.IntRange(1), help="Most requests under way.")
+def command(
+    model_argument: str | None,
+    input_file: str,
+    output_file: str,
+    url: str | None,
+    api_key: str | None,
+    concurrency: int | None,
+    **given: Any,
+) -> None:
+    """Answer the requests of an OpenAI batch file with MODEL.
+
+    Each line has custom_id, method, url (/v1/chat/completions, /v1/completions, /v1/embeddings
+    …) and body; each line of the output has the custom_id and a response or an error, in the
+    order of the input.
+
+    \b
+    quire run-batch -i requests.jsonl -o answers.jsonl
+    quire run-batch -i requests.jsonl -o answers.jsonl Qwen/Qwen3-0.6B --max-model-len 8k
+    quire run-batch -i requests.jsonl -o answers.jsonl --url http://localhost:8000
+    """
+    given["model"] = default_model(model_argument, given.get("model"))
+    if url is None:
+        if api_key is not None:
+            raise click.UsageError("--api-key needs --url", click.get_current_context())
+        connect = _in_process(read_options(given, groups=GROUPS))
+    else:
+        useless = [dashes(name) for name, value in given.items() if value not in (None, ())]
+        if useless:
+            raise click.UsageError(
+                f"{', '.join(useless)}: not with --url; give it to the server",
+                click.get_current_context(),
+            )
+        own_key = (env.option("api_key") or "").split(",")[0]
+        connect = _served(url, api_key or own_key or None)
+    with _files(input_file, output_file) as (lines, output):
+        tally, seconds = asyncio.run(_run(connect, lines, output, concurrency))
+    failed = f", {tally.num_failed} failed" if tally.num_failed else ""
+    print(f"quire: {tally.num_done} requests answered in {seconds:.1f} s{failed}", file=sys.stderr)
+
+
+Connection = tuple["httpx.AsyncClient", int]  # and the concurrency that suits it
+Connect = Callable[[], contextlib.AbstractAsyncContextManager[Connection]]
+
+
+async def _run(
+    connect: Connect, lines: list[str], output: TextIO, concurrency: int | None
+) -> tuple["Tally", float]:
+    from quire.cli.batch import run_lines
+
+    async with connect() as (client, suitable):
+        began = time.perf_counter()
+        with _progress(sum(bool(line.strip()) for line in lines)) as on_done:
+            tally = await run_lines(
+                client, lines, output, concurrency=concurrency or suitable, on_done=on_done
+            )
+        return tally, time.perf_counter() - began
+
+
+def _in_process(options: ServeOptions) -> Connect:
+    """The server's application without a network: its engine is a process of its own."""
+
+    @contextlib.asynccontextmanager
+    async def connect() -> AsyncIterator[Connection]:
+        import httpx
+
+        from quire.server.app import create_app
+        from quire.server.run import ENGINE_STOP_TIMEOUT, remote_engine
+        from quire.server.state import ServerState
+
+        engine = remote_engine(options.engine, options.server)
+        state = ServerState(options.engine, options.server, engine)
+        try:
+            await state.start()
+            transport = httpx.ASGITransport(create_app(state))
+            async with httpx.AsyncClient(
+                transport=transport, base_url="http://batch", timeout=None
+            ) as client:
+                yield client, min(MAX_CONCURRENCY, 2 * state.ready().info.max_num_seqs)
+        finally:
+            await state.engine.shutdown(ENGINE_STOP_TIMEOUT)
+
+    return connect
+
+
+def _served(url: str, key: str | None) -> Connect:
+    @contextlib.asynccontextmanager
+    async def connect() -> AsyncIterator[Connection]:
+        import httpx
+
+        from quire.cli.client import CONNECT_TIMEOUT, api_base, check_server
+
+        base = api_base(url)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        async with httpx.AsyncClient(
+            base_url=base.removesuffix("/v1"),
+            headers=headers,
+            timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT),
+            limits=httpx.Limits(max_connections=None),
+        ) as client:
+            check_server(base, key)
+            yield client, SERVED_CONCURRENCY
+
+    return connect
+
+
+@contextlib.contextmanager
+def _files(input_file: str, output_file: str) -> Iterator[tuple[list[str], TextIO]]:
+    """The input's lines and the open output. Raises ConfigError naming the file."""
+    try:
+        if input_file == "-":
+            lines = sys.stdin.read().splitlines()
+        else:
+            lines = Path(input_file).read_text(encoding="utf-8-sig").split("\n")
+    except OSError as error:
+        raise ConfigError(f"--input-file {input_file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"--input-file {input_file}: it is not UTF-8") from None
+    if output_file == "-":
+        yield lines, sys.stdout
+        return
+    same = Path(output_file).exists() and Path(output_file).resolve() == Path(input_file).resolve()
+    if same:
+        raise ConfigError(f"--output-file {output_file} is the input; choose another")
+    try:
+        output = Path(output_file).open("w", encoding="utf-8")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise ConfigError(f"--output-file {output_file}: {error.strerror}") from None
+    with output:
+        yield lines, output
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Callable[["Tally"], None]]:
+    """A bar where somebody watches."""
+    if not sys.stderr.isatty():
+        yield lambda tally: None
+        return
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("requests", total=total)
+        yield lambda tally: bar.update(task, completed=tally.num_done)

@@ -1,0 +1,164 @@
+"""Keywords and flags of vLLM that Quire knows and has nothing to set for: data only.
+
+One that asks for what does not exist yet is refused by name; one whose default value is given
+anyway is taken, so that commands and scripts that spell out every default still run.
+"""
+
+# keyword -> the values that ask for nothing. A flag whose values are all booleans is a switch.
+ENGINE_NOT_YET: dict[str, tuple[object, ...]] = {
+    # model and weights
+    "quantization": (None,),
+    "quantization_config": (None, {}),
+    "hf_overrides": (None, {}),
+    "hf_config_path": (None,),
+    "logprobs_mode": (None, "raw_logprobs"),
+    "enable_prompt_embeds": (False,),
+    "enable_sleep_mode": (False,),
+    "logits_processors": (None, []),
+    "model_loader_extra_config": (None, {}),
+    "ignore_patterns": (None, []),
+    # Every model generates and embeds: neither need be asked for.
+    "runner": ("auto", "generate", "pooling"),
+    "convert": ("auto", "none", "embed"),
+    "pooler_config": (None,),
+    "task": (None, "auto", "generate", "embed", "embedding", "score"),
+    # memory
+    "kv_cache_dtype": ("auto", None),
+    "kv_offloading_size": (None, 0),
+    "kv_offloading_backend": (None,),
+    "kv_transfer_config": (None, {}),
+    "cpu_offload_gb": (0, 0.0),
+    "offload_backend": (None, "auto"),
+    "swap_space": (None, 0, 4),
+    # kernels
+    "attention_backend": (None, "auto"),
+    "linear_backend": (None, "auto"),
+    "moe_backend": (None, "auto"),
+    "numa_bind": (False,),
+    # batching
+    "long_prefill_token_threshold": (None, 0),
+    "stream_interval": (None, 1),
+    "scheduler_cls": (None,),
+    # several devices
+    "pipeline_parallel_size": (1,),
+    "data_parallel_size": (1,),
+    "enable_expert_parallel": (False,),
+    "decode_context_parallel_size": (1,),
+    "prefill_context_parallel_size": (1,),
+    "nnodes": (1,),
+    "node_rank": (0,),
+    "distributed_executor_backend": (None, "uni"),
+    "enable_eplb": (False,),
+    "enable_dbo": (False,),
+    "device_ids": (None,),
+    # adapters and speculation
+    "enable_lora": (False,),
+    "max_loras": (1,),
+    "max_lora_rank": (16,),
+    "speculative_config": (None,),
+    # images, sound and video
+    "limit_mm_per_prompt": (None, {}),
+    "mm_processor_kwargs": (None, {}),
+    "allowed_local_media_path": ("",),
+}
+
+# The same for the server alone.
+SERVER_NOT_YET: dict[str, tuple[object, ...]] = {
+    "skip_tokenizer_init": (False,),
+    "middleware": (None,),
+    "api_server_count": (None, 1),
+    "headless": (False,),
+    "grpc": (False,),
+    "enable_ssl_refresh": (False,),
+    "lora_modules": (None,),
+    "max_cpu_loras": (None,),
+    "lora_dtype": (None, "auto"),
+    "fully_sharded_loras": (False,),
+    "lora_target_modules": (None,),
+    "default_mm_loras": (None,),
+    "spec_method": (None,),
+    "spec_model": (None,),
+    "spec_tokens": (None,),
+    "master_addr": (None,),
+    "master_port": (None,),
+    "data_parallel_rank": (None, 0),
+    "data_parallel_size_local": (None, 1),
+    "data_parallel_address": (None,),
+    "data_parallel_rpc_port": (None,),
+    "data_parallel_backend": (None, "mp"),
+    "data_parallel_hybrid_lb": (False,),
+    "data_parallel_external_lb": (False,),
+    "all2all_backend": (None,),
+    "enable_fault_tolerance": (False,),
+    "tool_parser_plugin": (None, ""),
+    "reasoning_parser_plugin": (None, ""),
+    "tool_server": (None,),
+    "enable_log_outputs": (False,),
+    "enable_per_request_metrics": (False,),
+    "enable_tokenizer_info_endpoint": (False,),
+    "trust_request_mm_kwargs": (False,),
+    "media_io_kwargs": (None, {}),
+    "allowed_media_domains": (None,),
+    "language_model_only": (False,),
+    "mm_encoder_tp_mode": (None, "weights"),
+    "profiler_config": (None,),
+    "enable_scale_out": (False,),
+    "tokens_only": (False,),
+}
+
+# Change nothing here, because what they tune does not exist or is always so. True: a switch.
+NO_EFFECT: dict[str, bool] = {
+    "async_scheduling": True,
+    "compilation_config": False,
+    "cudagraph_capture_sizes": False,
+    "disable_custom_all_reduce": True,
+    "disable_hybrid_kv_cache_manager": True,
+    "disable_log_stats": True,
+    "enable_flashinfer_autotune": True,
+    "fingerprint_mode": False,
+    "log_error_stack": True,
+    "max_log_len": False,  # prompts are never logged
+    "enable_server_load_tracking": True,  # /load always counts
+    "max_cudagraph_capture_size": False,
+    "max_num_partial_prefills": False,
+    "max_seq_len_to_capture": False,
+    "mm_processor_cache_gb": False,
+    "optimization_level": False,
+    "performance_mode": False,
+    "prefix_caching_hash_algo": False,  # page hashes are always BLAKE2b
+    "safetensors_load_strategy": False,
+    "scheduler_reserve_full_isl": True,
+    "skip_mm_profiling": True,
+    "use_tqdm_on_load": True,
+    "video_pruning_rate": False,
+    "watermark": False,
+}
+
+# Short and second spellings of flags above.
+SHORT_FLAGS: dict[str, tuple[str, ...]] = {
+    "quantization": ("-q",),
+    "pipeline_parallel_size": ("-pp",),
+    "data_parallel_size": ("-dp",),
+    "data_parallel_rank": ("-dpn",),
+    "data_parallel_size_local": ("-dpl",),
+    "data_parallel_address": ("-dpa",),
+    "data_parallel_rpc_port": ("-dpp",),
+    "data_parallel_backend": ("-dpb",),
+    "decode_context_parallel_size": ("-dcp",),
+    "prefill_context_parallel_size": ("-pcp",),
+    "enable_expert_parallel": ("-ep",),
+    "node_rank": ("-r",),
+    "nnodes": ("-n",),
+    "api_server_count": ("-asc",),
+    "compilation_config": ("-cc",),
+    "optimization_level": ("-O",),
+    "speculative_config": ("-sc",),
+    "attention_backend": ("-ac",),
+}
+
+
+def asks_for_nothing(value: object, neutral: tuple[object, ...]) -> bool:
+    """Whether a refused keyword has one of its harmless values, as an object or as text."""
+    if value in neutral:
+        return True
+    return isinstance(value, str) and value.strip().lower() in {str(n).lower() for n in neutral}

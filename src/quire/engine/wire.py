@@ -1,0 +1,106 @@
+"""What crosses the socket as bytes: msgpack by the types of `core.messages`, and nothing else.
+
+Also the one line of JSON that starts an engine process. No sockets here; both processes import
+this, and it imports no torch.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from quire.core.config import EngineConfig
+from quire.core.errors import RequestError
+from quire.core.messages import AddRequest, FromEngine, SequenceDelta, ToEngine
+from quire.core.sampling_params import MAX_N
+
+# "plain" is what the command line shows: `quire: message`. The others are `metrics.logs`'.
+LogFormat = Literal["plain", "text", "json"]
+
+
+class Launch(msgspec.Struct):
+    """What an engine process is told on its standard input, before anything else.
+
+    Goes through a pipe and not the command line: the config may hold an access token, which
+    every user of the machine could read there.
+    """
+
+    config: EngineConfig
+    address: str  # where the front end's socket is bound
+    parent: int  # its process id
+    log_level: str
+    log_format: LogFormat
+
+
+class _Params(msgspec.Struct):
+    n: int = 1
+
+
+class _AnyAddRequest(msgspec.Struct, tag="add"):
+    """The little that must be right in an `AddRequest` to refuse the rest of it."""
+
+    request_id: str
+    params: _Params
+
+
+class FrontEndCodec:
+    """The front end's end of the socket."""
+
+    def __init__(self) -> None:
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder = msgspec.msgpack.Decoder(FromEngine)
+
+    def encode(self, message: ToEngine) -> bytes:
+        """Raises RequestError for a request that cannot leave this process."""
+        if isinstance(message, AddRequest) and message.params.logits_processors:
+            raise RequestError(
+                "logits_processors are functions, which only an engine in the same process can"
+                " call; use LLM, or logit_bias, allowed_token_ids or bad_words",
+                "logits_processors",
+            )
+        try:
+            return self._encoder.encode(message)
+        except (TypeError, OverflowError, UnicodeEncodeError) as error:
+            raise RequestError(f"a parameter has a value of no plain type: {error}") from error
+
+    def decode(self, data: bytes) -> FromEngine:
+        """Raises msgspec.DecodeError if it is none of the engine's messages."""
+        message: FromEngine = self._decoder.decode(data)
+        return message
+
+
+class EngineCodec:
+    """The engine's end of the socket."""
+
+    def __init__(self) -> None:
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder = msgspec.msgpack.Decoder(ToEngine)
+        self._lenient = msgspec.msgpack.Decoder(_AnyAddRequest)
+
+    def encode(self, message: FromEngine) -> bytes:
+        return self._encoder.encode(message)
+
+    def decode(self, data: bytes) -> ToEngine:
+        """Raises msgspec.DecodeError if it is none of the front end's messages."""
+        message: ToEngine = self._decoder.decode(data)
+        return message
+
+    def refusal(self, data: bytes, why: str) -> list[SequenceDelta]:
+        """Error deltas for a request that did not decode; empty if it is no request at all."""
+        try:
+            request = self._lenient.decode(data)
+        except msgspec.DecodeError:
+            return []
+        return [
+            SequenceDelta(request.request_id, index, [], "error", error=f"refused: {why}")
+            for index in range(max(1, min(request.params.n, MAX_N)))
+        ]
+
+
+def encode_launch(launch: Launch) -> bytes:
+    """One line."""
+    return msgspec.json.encode(launch) + b"\n"
+
+
+def decode_launch(line: bytes) -> Launch:
+    """Raises msgspec.DecodeError if the line is something else."""
+    return msgspec.json.decode(line, type=Launch)

@@ -1,0 +1,52 @@
+"""How log lines are written: readable text, or one JSON object a line."""
+
+import json
+import logging
+import sys
+import time
+from typing import Literal, TextIO
+
+LogFormat = Literal["text", "json"]
+_LOGGERS = ("quire", "uvicorn", "uvicorn.error", "uvicorn.access")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time (UTC), level, logger, message, and the record's `fields`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line: dict[str, object] = {
+            "time": f"{stamp}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line.update(getattr(record, "fields", {}))
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+class TextFormatter(logging.Formatter):
+    """`12:34:56 warning  message`."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(level)s %(message)s", "%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.level = f"{record.levelname.lower():<7}"
+        return super().format(record)
+
+
+def configure_logging(level: str, log_format: LogFormat, stream: TextIO | None = None) -> None:
+    """Send Quire's and uvicorn's loggers to `stream` (standard error) in one format.
+
+    Start uvicorn with `log_config=None`, else it sets its loggers up again.
+    """
+    handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    for name in _LOGGERS:
+        target = logging.getLogger(name)
+        target.handlers[:] = [handler] if name in ("quire", "uvicorn") else []
+        target.propagate = name not in ("quire", "uvicorn")
+        target.setLevel(level.upper())

@@ -1,0 +1,80 @@
+"""API keys. Plain ASGI: nothing is read or built before the key is known to be right."""
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from quire.core.config import ApiKey
+
+KEY_SCOPE = "quire.key"  # where a request's key name is found in its ASGI scope
+
+# Open to everybody: what load balancers ask, and the page that asks for the key.
+OPEN_PATHS = frozenset({"/health", "/ready", "/ping", "/", "/favicon.ico"})
+OPEN_PREFIXES = ("/static/",)
+METRICS_PATHS = ("/metrics",)
+
+_UNAUTHORIZED = b'{"error":"Unauthorized"}'
+
+
+class ApiKeyMiddleware:
+    """Refuses requests without a known key, in a time that does not depend on the key tried.
+
+    Args:
+        keys: empty lets everybody in.
+        protect_metrics: /metrics needs a key too.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Sequence[ApiKey], protect_metrics: bool) -> None:
+        self._app = app
+        self._digests = [(_digest(key.secret.encode()), key.name) for key in keys]
+        self._open = OPEN_PATHS if protect_metrics else OPEN_PATHS | set(METRICS_PATHS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._digests and scope["type"] == "http" and scope["method"] != "OPTIONS":
+            name = self._key_name(scope)
+            if name is None and not self._is_open(scope):
+                await _refuse(send)
+                return
+            scope[KEY_SCOPE] = name
+        await self._app(scope, receive, send)
+
+    def _is_open(self, scope: Scope) -> bool:
+        path: str = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
+        return path in self._open or path.startswith(OPEN_PREFIXES)
+
+    def _key_name(self, scope: Scope) -> str | None:
+        given = _digest(_presented(scope))
+        found = None
+        for digest, name in self._digests:  # all of them, whichever matches
+            if hmac.compare_digest(digest, given):
+                found = name
+        return found
+
+
+def _presented(scope: Scope) -> bytes:
+    """`Authorization: Bearer …`, or Anthropic's `x-api-key`."""
+    key = b""
+    for header, value in scope["headers"]:
+        if header == b"authorization":
+            scheme, _, rest = value.partition(b" ")
+            if scheme.lower() == b"bearer":
+                return bytes(rest.strip())
+        elif header == b"x-api-key":
+            key = value
+    return key
+
+
+def _digest(secret: bytes) -> bytes:
+    return hashlib.sha256(secret).digest()
+
+
+async def _refuse(send: Send) -> None:
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(_UNAUTHORIZED)).encode()),
+        (b"www-authenticate", b"Bearer"),
+    ]
+    await send({"type": "http.response.start", "status": 401, "headers": headers})
+    await send({"type": "http.response.body", "body": _UNAUTHORIZED})

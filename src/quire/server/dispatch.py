@@ -1,0 +1,262 @@
+"""Dispatcher: a step's outputs to the responses that wait for them.
+
+Runs on the event loop and never waits. A response that is slow (its client reads slowly) does
+not hold the others up: what comes meanwhile is merged, so that it waits as one piece a sequence.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from quire.core.messages import AbortRequests, AddRequest, StepOutputs
+from quire.core.pooling_params import PoolingParams
+from quire.core.sampling_params import SamplingParams
+from quire.engine.frontend import RequestTracker, Update
+from quire.engine.frontend_prompt import Prompt, PromptInput
+from quire.engine.frontend_request import TrackedRequest
+from quire.server.hooks import EngineQueue, Metrics, NoMetrics
+
+
+class Mailbox:
+    """What one HTTP response waits on: the updates of one or several requests.
+
+    Args:
+        streaming: wake the reader for every update; else only when a request has finished.
+    """
+
+    __slots__ = ("_error", "_news", "_pending", "_waiter", "streaming")
+
+    def __init__(self, streaming: bool = True) -> None:
+        self.streaming = streaming
+        self._pending: dict[int, Update] = {}
+        self._news = False
+        self._error: BaseException | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    def push(self, choice: int, update: Update) -> None:
+        """An update of the response's choice-th sequence."""
+        if self.streaming:
+            earlier = self._pending.get(choice)
+            if earlier is None:
+                self._pending[choice] = update
+            else:
+                earlier.text += update.text
+                earlier.token_ids = earlier.token_ids + update.token_ids
+        elif not update.request.finished:
+            return
+        self._wake()
+
+    def fail(self, error: BaseException) -> None:
+        """The next (or waiting) `take` raises this."""
+        if self._error is None:
+            self._error = error
+        self._wake()
+
+    def _wake(self) -> None:
+        self._news = True
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def take(self) -> dict[int, Update]:
+        """Wait for news; the merged update of each choice that has one, in the order they came
+        (nothing, without streaming). One reader at a time."""
+        if not self._news:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        if self._error is not None:
+            raise self._error
+        self._news = False
+        pending, self._pending = self._pending, {}
+        return pending
+
+
+class Generation:
+    """One submitted request. Leaving it unfinished costs the engine work: `cancel` it."""
+
+    __slots__ = ("_dispatcher", "first_choice", "key", "last_token_time", "mailbox", "request")
+
+    def __init__(
+        self,
+        dispatcher: "Dispatcher",
+        request: TrackedRequest,
+        key: str | None,
+        mailbox: Mailbox,
+        first_choice: int,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self.request = request
+        self.key = key
+        self.mailbox = mailbox
+        self.first_choice = first_choice
+        self.last_token_time: float | None = None
+
+    async def __aiter__(self) -> AsyncIterator[list[Update]]:
+        """What came since the last turn, at most one update a sequence, until all have finished."""
+        open_sequences = self.request.message.params.n
+        while open_sequences:
+            updates = list((await self.mailbox.take()).values())
+            open_sequences -= sum(u.sequence.finish_reason is not None for u in updates)
+            yield updates
+
+    async def finished(self) -> TrackedRequest:
+        """Wait for the end of every sequence. Not together with iteration."""
+        while not self.request.finished:
+            await self.mailbox.take()
+        return self.request
+
+    def cancel(self) -> None:
+        """Tell the engine to stop, if it has not finished. The iteration must not go on."""
+        self._dispatcher.cancel(self)
+
+
+class Dispatcher:
+    """All unfinished generations of one engine.
+
+    Args:
+        tracker: belongs to this object from now on.
+    """
+
+    def __init__(
+        self, tracker: RequestTracker, engine: EngineQueue, metrics: Metrics | None = None
+    ) -> None:
+        self.tracker = tracker
+        self.metrics: Metrics = metrics or NoMetrics()
+        self._engine = engine
+        self._generations: dict[str, Generation] = {}
+
+    def submit(
+        self,
+        prompt: PromptInput | Prompt,
+        params: SamplingParams | None = None,
+        *,
+        request_id: str,
+        priority: int = 0,
+        cache_salt: str = "",
+        key: str | None = None,
+        mailbox: Mailbox | None = None,
+        first_choice: int = 0,
+    ) -> Generation:
+        """Check a request and send it to the engine.
+
+        Args:
+            request_id: made unique here if it is in use.
+            cache_salt: for a prompt that does not bring its own.
+            mailbox: shared by the generations of one response; `first_choice` keeps them apart.
+
+        Raises:
+            RequestError: anything the engine could not do. Nothing was sent then.
+        """
+        request = self.prepare(prompt, params, request_id, priority, cache_salt)
+        return self.start(request, key=key, mailbox=mailbox, first_choice=first_choice)
+
+    def prepare(
+        self,
+        prompt: PromptInput | Prompt,
+        params: SamplingParams | PoolingParams | None,
+        request_id: str,
+        priority: int = 0,
+        cache_salt: str = "",
+    ) -> TrackedRequest:
+        """The first half of `submit`: all checks, nothing sent. With `PoolingParams` the request
+        is for a vector."""
+        free_id = self._free_id(request_id)
+        if isinstance(params, PoolingParams):
+            request = self.tracker.prepare_pooling(
+                prompt, params, request_id=free_id, priority=priority
+            )
+        else:
+            request = self.tracker.prepare(prompt, params, request_id=free_id, priority=priority)
+        if cache_salt and not request.message.cache_salt:
+            request.message.cache_salt = cache_salt
+        return request
+
+    def start(
+        self,
+        request: TrackedRequest,
+        *,
+        key: str | None = None,
+        mailbox: Mailbox | None = None,
+        first_choice: int = 0,
+    ) -> Generation:
+        """The second half of `submit`: send a prepared request."""
+        request.message.request_id = self._free_id(request.request_id)
+        generation = Generation(self, request, key, mailbox or Mailbox(), first_choice)
+        message = self.tracker.start(request)
+        self._generations[request.request_id] = generation
+        self.metrics.on_request_arrived(request, key)
+        self._engine.add(message)
+        return generation
+
+    def _free_id(self, request_id: str) -> str:
+        """The id, or one like it: two clients may well choose the same."""
+        candidate, count = request_id, 1
+        while candidate in self._generations:
+            count += 1
+            candidate = f"{request_id}~{count}"
+        return candidate
+
+    def on_outputs(self, outputs: StepOutputs) -> None:
+        """Take a step's outputs; wakes the responses they belong to."""
+        metrics = self.metrics
+        metrics.on_step(outputs)
+        processed = self.tracker.process(outputs.deltas)
+        for abort in processed.aborts:
+            self._engine.abort(abort)
+        generations = self._generations
+        ended: list[Generation] = []
+        for update in processed.updates:
+            request = update.request
+            generation = generations[request.message.request_id]
+            if update.token_ids:
+                self._count(generation, len(update.token_ids))
+            generation.mailbox.push(generation.first_choice + update.sequence.index, update)
+            if update.sequence.finish_reason is not None and request.num_unfinished == 0:
+                ended.append(generation)
+        for generation in dict.fromkeys(ended):  # two sequences may end in one step
+            self._end(generation, _status(generation.request))
+
+    def _count(self, generation: Generation, num_tokens: int) -> None:
+        request, last = generation.request, generation.last_token_time
+        now = request.metrics.last_token_time
+        generation.last_token_time = now
+        if last is None or now is None:
+            self.metrics.on_first_token(request, generation.key)
+            self.metrics.on_tokens(request, num_tokens, None)
+        else:
+            self.metrics.on_tokens(request, num_tokens, now - last)
+
+    def resume(self) -> list[AddRequest | AbortRequests]:
+        """What a fresh engine must be told so that every unfinished request goes on."""
+        return self.tracker.resume()
+
+    def cancel(self, generation: Generation) -> None:
+        """Stop a generation, if it has not finished."""
+        message = self.tracker.abort(generation.request.request_id)
+        if message is not None:
+            self._end(generation, "abort")
+            self._engine.abort(message)
+
+    def fail_all(self, error: BaseException) -> None:
+        """The engine is gone for good: every waiting response raises this."""
+        for generation in list(self._generations.values()):
+            self.tracker.abort(generation.request.request_id)
+            self._end(generation, "error")
+            generation.mailbox.fail(error)
+
+    def _end(self, generation: Generation, status: str) -> None:
+        del self._generations[generation.request.request_id]
+        self.metrics.on_finished(generation.request, status, generation.key)
+
+    @property
+    def num_unfinished(self) -> int:
+        """Requests the engine still works on."""
+        return len(self._generations)
+
+
+def _status(request: TrackedRequest) -> str:
+    """One word for all its sequences: the worst."""
+    reasons = {sequence.finish_reason for sequence in request.sequences}
+    return next((r for r in ("error", "abort", "length") if r in reasons), "stop")

@@ -1,0 +1,184 @@
+"""Job: one HTTP request's generations, from admission to the last byte.
+
+Several prompts (and `n` of each) are one job; its sequences are numbered as the answer's choices:
+prompt index times `n` plus sample index.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from starlette.requests import Request
+
+from quire.core.pooling_params import PoolingParams
+from quire.core.sampling_params import SamplingParams
+from quire.engine.frontend import Update
+from quire.engine.frontend_prompt import Prompt
+from quire.engine.frontend_request import TrackedRequest, TrackedSequence
+from quire.server.auth import KEY_SCOPE
+from quire.server.disconnect import ClientWatch
+from quire.server.dispatch import Generation, Mailbox
+from quire.server.errors import ClientGoneError, TooBusyError, deadline_passed
+from quire.server.hooks import Permit, RequestFacts
+from quire.server.state import ServerState, Serving
+
+
+class Job:
+    """Use `open`, and `close` whatever happens."""
+
+    def __init__(self, state: ServerState, serving: Serving, mailbox: Mailbox) -> None:
+        state.num_open += 1
+        self._state = state
+        self.serving = serving
+        self.requests: list[TrackedRequest] = []
+        self._mailbox = mailbox
+        self._generations: list[Generation] = []
+        self._watch: ClientWatch | None = None
+        self._permit: Permit | None = None
+        self._expired: asyncio.Future[None] | None = None
+        self._clock: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        state: ServerState,
+        http: Request,
+        prompts: Sequence[Prompt],
+        params: SamplingParams | PoolingParams,
+        *,
+        request_id: str,
+        priority: int = 0,
+        streaming: bool,
+        timeout: float | None = None,
+    ) -> "Job":
+        """Check every prompt, wait for admission, and submit them all.
+
+        Args:
+            http: its client's leaving ends the job; its body has been read.
+            request_id: the generations' ids are this and the prompt's index.
+            streaming: whether `updates` will be read, rather than `finished`.
+            timeout: seconds the request gives itself; the server's own limit holds too.
+
+        Raises:
+            RequestError, APIError, TooBusyError: refused, or too late; nothing has run.
+            ClientGoneError: while waiting for admission.
+        """
+        job = cls(state, state.ready(), Mailbox(streaming))
+        try:
+            job._set_deadline(timeout)
+            job.requests = [
+                job.serving.dispatcher.prepare(prompt, params, f"{request_id}-{index}", priority)
+                for index, prompt in enumerate(prompts)
+            ]
+            key = http.scope.get(KEY_SCOPE)
+            await job._admit(http, key, priority)
+            job._submit(key)
+        except BaseException as error:
+            if isinstance(error, TooBusyError):
+                state.metrics.on_rejected(error.limit)
+            job.close()
+            raise
+        return job
+
+    def _set_deadline(self, timeout: float | None) -> None:
+        limits = [t for t in (timeout, self._state.config.request_timeout) if t is not None]
+        if not limits:
+            return
+        loop = asyncio.get_running_loop()
+        self._expired = loop.create_future()
+        self._clock = loop.call_later(min(limits), self._on_late, min(limits))
+
+    def _on_late(self, seconds: float) -> None:
+        assert self._expired is not None
+        self._expired.set_result(None)
+        self._cancel()
+        self._mailbox.fail(deadline_passed(seconds))
+
+    async def _admit(self, http: Request, key: str | None, priority: int) -> None:
+        watch = self._watch = ClientWatch(http.receive)
+        messages = [request.message for request in self.requests]
+        facts = RequestFacts(
+            key=key,
+            num_prompt_tokens=sum(len(m.prompt_token_ids) for m in messages),
+            num_sequences=sum(m.params.n for m in messages),
+            max_tokens=sum(m.max_tokens * m.params.n for m in messages),
+            priority=priority,
+        )
+        admitting = asyncio.ensure_future(self._state.admission.admit(facts))
+        try:
+            events: set[asyncio.Future[Any]] = {admitting, watch.gone}
+            if self._expired is not None:
+                events.add(self._expired)
+            await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
+            if admitting.done():
+                self._permit = admitting.result()
+            if watch.gone.done():
+                raise ClientGoneError("the client closed the connection")
+            if not admitting.done():
+                raise deadline_passed(None)
+        finally:
+            admitting.cancel()
+        watch.gone.add_done_callback(self._on_gone)
+
+    def _submit(self, key: str | None) -> None:
+        choice = 0
+        for request in self.requests:
+            self._generations.append(
+                self.serving.dispatcher.start(
+                    request, key=key, mailbox=self._mailbox, first_choice=choice
+                )
+            )
+            choice += request.message.params.n
+
+    def _on_gone(self, gone: "asyncio.Future[None]") -> None:
+        if not gone.cancelled():
+            self._cancel()
+            self._mailbox.fail(ClientGoneError("the client closed the connection"))
+
+    def _cancel(self) -> None:
+        for generation in self._generations:
+            generation.cancel()
+
+    @property
+    def sequences(self) -> list[TrackedSequence]:
+        """All of them, by choice."""
+        return [sequence for request in self.requests for sequence in request.sequences]
+
+    @property
+    def num_choices(self) -> int:
+        """Sequences of all prompts."""
+        return sum(request.message.params.n for request in self.requests)
+
+    async def updates(self) -> AsyncIterator[dict[int, Update]]:
+        """What came since the last turn, by choice, until every sequence has finished.
+
+        Raises:
+            ClientGoneError, EngineDeadError: there is nothing more to say.
+        """
+        left = self.num_choices
+        while left:
+            updates = await self._mailbox.take()
+            for update in updates.values():
+                left -= update.sequence.finish_reason is not None
+            yield updates
+
+    async def finished(self) -> list[TrackedRequest]:
+        """Wait for the end of every sequence. Raises as `updates` does."""
+        while not all(request.finished for request in self.requests):
+            await self._mailbox.take()
+        return self.requests
+
+    def close(self) -> None:
+        """Give everything back; what is unfinished is aborted. May be called again."""
+        if self._closed:
+            return
+        self._closed = True
+        self._state.num_open -= 1
+        if self._clock is not None:
+            self._clock.cancel()
+        if self._watch is not None:
+            self._watch.stop()
+        self._cancel()
+        if self._permit is not None:
+            self._permit.release(sum(len(s.token_ids) for s in self.sequences))

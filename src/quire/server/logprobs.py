@@ -1,0 +1,120 @@
+"""Log-probabilities in the two shapes of OpenAI's API, and the prompt's."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from quire.core.outputs import Logprob, PromptLogprobs
+from quire.text.tokenizer import Tokenizer
+
+FLOOR = -9999.0  # what JSON says for minus infinity
+
+
+@dataclass(frozen=True, slots=True)
+class TokenWriter:
+    """How tokens are written: their text, or "token_id:N"."""
+
+    tokenizer: Tokenizer | None
+    as_ids: bool = False
+
+    def text(self, token_id: int) -> str:
+        """One token alone."""
+        if self.as_ids or self.tokenizer is None:
+            return f"token_id:{token_id}"
+        return self.tokenizer.token_text(token_id)
+
+    def raw(self, token_id: int) -> list[int]:
+        """Its bytes: the true ones where the tokenizer knows them, so that the parts of a
+        character can be put together."""
+        if self.as_ids or self.tokenizer is None:
+            return list(self.text(token_id).encode())
+        pieces = self.tokenizer.pieces(skip_special_tokens=False)
+        if pieces is None:
+            return list(self.tokenizer.token_text(token_id).encode())
+        return list(pieces[token_id])
+
+
+def chat_logprobs(
+    positions: Iterable[dict[int, Logprob]], num_top: int, writer: TokenWriter
+) -> dict[str, Any]:
+    """`choice.logprobs` of chat. Exactly `num_top` entries a position (-1: all there are), the
+    token itself first."""
+    content = []
+    for position in positions:
+        entries = [_entry(i, logprob, writer) for i, logprob in position.items()]
+        own = entries[0]
+        own["top_logprobs"] = (
+            [dict(e) for e in entries] if num_top < 0 else [dict(e) for e in entries[:num_top]]
+        )
+        content.append(own)
+    return {"content": content}
+
+
+def _entry(token_id: int, logprob: Logprob, writer: TokenWriter) -> dict[str, Any]:
+    return {
+        "token": writer.text(token_id),
+        "logprob": finite(logprob.logprob),
+        "bytes": writer.raw(token_id),
+    }
+
+
+class CompletionLogprobs:
+    """`choice.logprobs` of completions, for one choice, in one or several parts: text offsets
+    go on from one part to the next."""
+
+    def __init__(self, writer: TokenWriter, num_top: int) -> None:
+        self._writer = writer
+        self._num_top = num_top
+        self._offset = 0
+
+    def part(
+        self, token_ids: Sequence[int], positions: Sequence[dict[int, Logprob] | None]
+    ) -> dict[str, Any]:
+        """The next tokens. A position without log-probabilities (a prompt's first) is null."""
+        offsets, tokens = [], []
+        own: list[float | None] = []
+        top: list[dict[str, float] | None] = []
+        for token_id, position in zip(token_ids, positions, strict=True):
+            text = self._writer.text(token_id)
+            offsets.append(self._offset)
+            self._offset += len(text)
+            tokens.append(text)
+            own.append(None if position is None else finite(position[token_id].logprob))
+            top.append(None if position is None else self._top(position))
+        return {
+            "text_offset": offsets,
+            "token_logprobs": own,
+            "tokens": tokens,
+            "top_logprobs": top,
+        }
+
+    def _top(self, position: dict[int, Logprob]) -> dict[str, float]:
+        most = len(position) if self._num_top < 0 else self._num_top + 1
+        return {
+            self._writer.text(i): finite(logprob.logprob)
+            for i, logprob in list(position.items())[:most]
+        }
+
+
+def prompt_logprobs_body(positions: PromptLogprobs | None) -> list[Any] | None:
+    """`prompt_logprobs`: one object a position, by token id; the first is null."""
+    if positions is None:
+        return None
+    return [None if position is None else _prompt_position(position) for position in positions]
+
+
+def _prompt_position(position: dict[int, Logprob]) -> dict[str, Any]:
+    return {
+        str(token_id): {
+            "logprob": finite(entry.logprob),
+            "rank": entry.rank,
+            "decoded_token": entry.decoded_token,
+        }
+        for token_id, entry in position.items()
+    }
+
+
+def finite(value: float) -> float:
+    """JSON has no infinity."""
+    return value if math.isfinite(value) else FLOOR

@@ -1,0 +1,166 @@
+"""POST /v1/messages and /v1/messages/count_tokens: chat in Anthropic's shape, errors too."""
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+
+from quire.core.errors import QuireError, RequestError
+from quire.server.chat import open_chat
+from quire.server.chat_prompt import chat_text
+from quire.server.chat_turn import ChatTurn, TurnCounts
+from quire.server.errors import APIError, ClientGoneError, as_api_error
+from quire.server.ids import random_id
+from quire.server.json_body import encode_json, json_response
+from quire.server.messages_input import chat_request, conversation
+from quire.server.messages_output import ContentBlocks, usage_of
+from quire.server.prompts import offload
+from quire.server.protocol.messages import CountTokensRequest, MessagesRequest
+from quire.server.responses_input import checked_chat
+from quire.server.routes import JSON_ONLY, state_of
+from quire.server.sse import EventStream, named_event
+from quire.server.state import ServerState, Serving
+
+_ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+_PING = named_event("ping", b'{"type":"ping"}')
+
+
+class _Route(APIRoute):
+    """A route whose errors are in Anthropic's shape."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler, with errors translated."""
+        handle = super().get_route_handler()
+
+        async def handler(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except ClientGoneError:
+                raise
+            except HTTPException as error:
+                return _error_response(APIError(error.status_code, str(error.detail)))
+            except (QuireError, RequestValidationError) as error:
+                return _error_response(as_api_error(error))
+
+        return handler
+
+
+router = APIRouter(route_class=_Route)
+
+
+@router.post("/v1/messages", dependencies=JSON_ONLY, response_model=None, tags=["Anthropic"])
+async def create_message(body: MessagesRequest, http: Request) -> Response:
+    """Answer a conversation."""
+    state = state_of(http)
+    state.ready()
+    chat = chat_request(body)
+    job, shape = await open_chat(state, chat, http)
+    answer = MessageAnswer(ChatTurn(job, shape), shape.facts.model)
+    headers = {"request-id": answer.id}
+    if body.stream:
+        interval = state.config.sse_keep_alive_interval
+        return EventStream(answer.events(), job.close, interval, headers)
+    try:
+        return json_response(await answer.whole(), headers)
+    finally:
+        job.close()
+
+
+@router.post(
+    "/v1/messages/count_tokens", dependencies=JSON_ONLY, response_model=None, tags=["Anthropic"]
+)
+async def count_tokens(body: CountTokensRequest, http: Request) -> Response:
+    """How many tokens the prompt of a conversation has."""
+    state = state_of(http)
+    serving = state.ready()
+    state.check_model(body.model)
+    count = await offload(len(repr(body.messages)), _count, state, serving, body)
+    return json_response({"input_tokens": count})
+
+
+def _count(state: ServerState, serving: Serving, body: CountTokensRequest) -> int:
+    text = chat_text(state, serving, checked_chat(conversation(body)))
+    if serving.tokenizer is None:
+        raise RequestError("count_tokens needs a tokenizer", "messages")
+    return len(serving.tokenizer.encode(text, add_special_tokens=False))
+
+
+class MessageAnswer:
+    """One message while it is made."""
+
+    def __init__(self, turn: ChatTurn, model: str) -> None:
+        self.id = f"msg_{random_id()}{random_id()}"
+        self._turn = turn
+        self._model = model
+        self._blocks = ContentBlocks()
+
+    async def whole(self) -> dict[str, Any]:
+        """The body. Raises APIError if the generation fails."""
+        self._blocks.add(await self._turn.whole())
+        self._blocks.finish()
+        return self._message()
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """Every event of a stream."""
+        yield _encoded({"type": "message_start", "message": self._message()}) + _PING
+        try:
+            async for piece in self._turn.pieces():
+                made = self._blocks.add(piece)
+                if made:
+                    yield _encoded(*made)
+            yield _encoded(*self._blocks.finish(), self._ending(), {"type": "message_stop"})
+        except ClientGoneError:
+            raise
+        except Exception as error:
+            yield _encoded(_error_body(as_api_error(error)))
+
+    def _message(self) -> dict[str, Any]:
+        reason, matched = self._stop()
+        return {
+            "id": self.id,
+            "type": "message",
+            "role": "assistant",
+            "model": self._model,
+            "content": self._blocks.blocks(),
+            "stop_reason": reason,
+            "stop_sequence": matched,
+            "usage": usage_of(self._counts()),
+        }
+
+    def _ending(self) -> dict[str, Any]:
+        reason, matched = self._stop()
+        delta = {"stop_reason": reason, "stop_sequence": matched}
+        return {"type": "message_delta", "delta": delta, "usage": usage_of(self._counts())}
+
+    def _stop(self) -> tuple[str | None, str | None]:
+        sequence = self._turn.sequence
+        return self._blocks.stop_reason(sequence.finish_reason, sequence.stop_reason)
+
+    def _counts(self) -> TurnCounts:
+        return self._turn.counts()
+
+
+def _encoded(*events: dict[str, Any]) -> bytes:
+    return b"".join(named_event(each["type"], encode_json(each)) for each in events)
+
+
+def _error_body(error: APIError) -> dict[str, Any]:
+    kind = _ERROR_TYPES.get(error.status, "api_error")
+    return {"type": "error", "error": {"type": kind, "message": error.message}}
+
+
+def _error_response(error: APIError) -> Response:
+    headers = {k: v for k, v in error.response().headers.items() if k == "retry-after"}
+    return Response(encode_json(_error_body(error)), error.status, headers, "application/json")

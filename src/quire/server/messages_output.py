@@ -1,0 +1,109 @@
+"""A turn as content blocks of the messages API, and the events that tell of them."""
+
+import json
+from typing import Any
+
+from quire.core.outputs import FinishReason
+from quire.server.chat_turn import Piece, TurnCounts
+from quire.server.turn_parts import Part, PartEvent, PartReader
+
+EventBody = dict[str, Any]
+
+
+class ContentBlocks:
+    """The blocks of one message."""
+
+    def __init__(self) -> None:
+        self._reader = PartReader()
+
+    def add(self, piece: Piece) -> list[EventBody]:
+        """More of the turn: its events."""
+        return [made for event in self._reader.feed(piece.events) for made in _events(event)]
+
+    def finish(self) -> list[EventBody]:
+        """The end: its events."""
+        return [made for event in self._reader.finish() for made in _events(event)]
+
+    def blocks(self) -> list[dict[str, Any]]:
+        """All of them, complete."""
+        return [_block(part) for part in self._reader.parts]
+
+    def stop_reason(
+        self, reason: FinishReason | None, matched: int | str | None
+    ) -> tuple[str | None, str | None]:
+        """(`stop_reason`, `stop_sequence`) of the message."""
+        if reason is None:
+            return None, None
+        if reason == "length":
+            return "max_tokens", None
+        if isinstance(matched, str):
+            return "stop_sequence", matched
+        calls = any(part.kind == "call" for part in self._reader.parts)
+        return ("tool_use" if calls else "end_turn"), None
+
+
+def usage_of(counts: TurnCounts) -> dict[str, int]:
+    """The `usage` of a message: what came from the cache is counted apart."""
+    return {
+        "input_tokens": counts.prompt - counts.cached,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": counts.cached,
+        "output_tokens": counts.completion,
+    }
+
+
+def _events(event: PartEvent) -> list[EventBody]:
+    part = event.part
+    if event.what == "open":
+        start = {"type": "content_block_start", "index": part.index, "content_block": _empty(part)}
+        return [start]
+    if event.what == "more":
+        return [_delta(part, _DELTAS[part.kind], event.text)]
+    stop = {"type": "content_block_stop", "index": part.index}
+    if part.kind == "reasoning":  # clients wait for a signature; nobody here checks it
+        return [_delta(part, ("signature_delta", "signature"), ""), stop]
+    return [stop]
+
+
+_DELTAS = {
+    "reasoning": ("thinking_delta", "thinking"),
+    "text": ("text_delta", "text"),
+    "call": ("input_json_delta", "partial_json"),
+}
+
+
+def _delta(part: Part, names: tuple[str, str], text: str) -> EventBody:
+    kind, field = names
+    delta = {"type": kind, field: text}
+    return {"type": "content_block_delta", "index": part.index, "delta": delta}
+
+
+def _empty(part: Part) -> dict[str, Any]:
+    match part.kind:
+        case "reasoning":
+            return {"type": "thinking", "thinking": "", "signature": ""}
+        case "call":
+            return {"type": "tool_use", "id": part.call_id, "name": part.name, "input": {}}
+        case _:
+            return {"type": "text", "text": ""}
+
+
+def _block(part: Part) -> dict[str, Any]:
+    block = _empty(part)
+    match part.kind:
+        case "reasoning":
+            block["thinking"] = part.text
+        case "call":
+            block["input"] = _arguments(part.text)
+        case _:
+            block["text"] = part.text
+    return block
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    """A call's arguments. A call that max_tokens cut short has none that could be read."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,154 @@
+"""A turn as items of the responses API, and the events that tell of them while they are made."""
+
+from typing import Any, Literal
+
+from quire.server.chat_turn import Piece, TurnCounts
+from quire.server.ids import random_id
+from quire.server.turn_parts import Part, PartEvent, PartReader
+
+Status = Literal["in_progress", "completed", "incomplete"]
+EventBody = dict[str, Any]
+
+_PREFIX = {"reasoning": "rs", "text": "msg", "call": "fc"}
+
+
+class OutputItems:
+    """The items of one response. Events have everything but their sequence number."""
+
+    def __init__(self) -> None:
+        self._reader = PartReader()
+        self._ids: list[str] = []
+        self._logprobs: list[list[dict[str, Any]]] = []  # a part's
+        self._last: Status = "completed"
+
+    def add(self, piece: Piece) -> list[EventBody]:
+        """More of the turn: its events."""
+        logprobs = piece.logprobs
+        made: list[EventBody] = []
+        for event in self._reader.feed(piece.events):
+            if event.what == "more" and event.part.kind == "text":
+                made.append(self._text_delta(event, logprobs))
+                logprobs = []
+            else:
+                made += self._events(event)
+        return made
+
+    def finish(self, complete: bool) -> list[EventBody]:
+        """The end: its events. An open item that was cut short is incomplete."""
+        self._last = "completed" if complete else "incomplete"
+        return [made for event in self._reader.finish() for made in self._events(event)]
+
+    def items(self) -> list[dict[str, Any]]:
+        """All of them, as they are now."""
+        parts = self._reader.parts
+        last = len(parts) - 1
+        return [
+            self._item(part, self._last if part.index == last else "completed") for part in parts
+        ]
+
+    # --- one part ---
+
+    def _events(self, event: PartEvent) -> list[EventBody]:
+        part = event.part
+        if event.what == "open":
+            self._ids.append(f"{_PREFIX[part.kind]}_{random_id()}")
+            self._logprobs.append([])
+            return self._opening(part)
+        if event.what == "close":
+            status = self._last if part is self._reader.parts[-1] else "completed"
+            return self._closing(part, status)
+        name = "reasoning_text" if part.kind == "reasoning" else "function_call_arguments"
+        return [self._about(part, f"{name}.delta", delta=event.text)]
+
+    def _opening(self, part: Part) -> list[EventBody]:
+        item = self._item(part, "in_progress")
+        added: EventBody = {
+            "type": "response.output_item.added",
+            "output_index": part.index,
+            "item": item,
+        }
+        if part.kind == "call":
+            return [added]
+        item["content"] = []
+        return [added, self._about(part, "content_part.added", part=self._content(part))]
+
+    def _closing(self, part: Part, status: Status) -> list[EventBody]:
+        done: EventBody = {
+            "type": "response.output_item.done",
+            "output_index": part.index,
+            "item": self._item(part, status),
+        }
+        if part.kind == "call":
+            call = {"name": part.name, "arguments": part.text}
+            return [self._about(part, "function_call_arguments.done", **call), done]
+        content = self._content(part)
+        facts: dict[str, Any] = {"text": part.text}
+        if part.kind == "text":
+            facts["logprobs"] = content["logprobs"]
+        return [
+            self._about(part, f"{content['type']}.done", **facts),
+            self._about(part, "content_part.done", part=content),
+            done,
+        ]
+
+    def _text_delta(self, event: PartEvent, logprobs: list[dict[str, Any]]) -> EventBody:
+        self._logprobs[event.part.index] += logprobs
+        return self._about(event.part, "output_text.delta", delta=event.text, logprobs=logprobs)
+
+    def _about(self, part: Part, name: str, /, **facts: Any) -> EventBody:
+        body: EventBody = {
+            "type": f"response.{name}",
+            "item_id": self._ids[part.index],
+            "output_index": part.index,
+        }
+        if part.kind != "call":
+            body["content_index"] = 0
+        return {**body, **facts}
+
+    def _content(self, part: Part) -> dict[str, Any]:
+        if part.kind == "reasoning":
+            return {"type": "reasoning_text", "text": part.text}
+        return {
+            "type": "output_text",
+            "text": part.text,
+            "annotations": [],
+            "logprobs": list(self._logprobs[part.index]),
+        }
+
+    def _item(self, part: Part, status: Status) -> dict[str, Any]:
+        head = {"id": self._ids[part.index], "status": status}
+        match part.kind:
+            case "call":
+                return {
+                    **head,
+                    "type": "function_call",
+                    "call_id": part.call_id,
+                    "name": part.name,
+                    "arguments": part.text,
+                }
+            case "reasoning":
+                return {
+                    **head,
+                    "type": "reasoning",
+                    "summary": [],
+                    "content": [self._content(part)],
+                    "encrypted_content": None,
+                }
+            case _:
+                return {
+                    **head,
+                    "type": "message",
+                    "role": "assistant",
+                    "content": [self._content(part)],
+                }
+
+
+def usage_of(counts: TurnCounts) -> dict[str, Any]:
+    """The `usage` of a response."""
+    return {
+        "input_tokens": counts.prompt,
+        "input_tokens_details": {"cached_tokens": counts.cached, "cache_write_tokens": 0},
+        "output_tokens": counts.completion,
+        "output_tokens_details": {"reasoning_tokens": counts.reasoning},
+        "total_tokens": counts.prompt + counts.completion,
+    }

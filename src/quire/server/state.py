@@ -1,0 +1,225 @@
+"""ServerState: what a request handler needs, in one object.
+
+It exists before the engine is ready: the server listens and answers "not yet" while weights
+load, and opens the tokenizer meanwhile.
+"""
+
+import asyncio
+import hashlib
+import logging
+import time
+from dataclasses import dataclass
+
+import quire
+from quire.core.config import EngineConfig, ServerConfig
+from quire.core.errors import EngineDeadError, QuireError
+from quire.core.messages import AbortRequests, AddRequest, StepOutputs
+from quire.core.model_info import ModelInfo
+from quire.engine.frontend import RequestTracker
+from quire.engine.frontend_tokenizer import open_tokenizer
+from quire.engine.structured import special_token_ids
+from quire.server.admission import EngineRoom, FairAdmission
+from quire.server.dispatch import Dispatcher
+from quire.server.errors import APIError, unavailable
+from quire.server.hooks import (
+    Admission,
+    Engine,
+    EngineCallbacks,
+    EngineFactory,
+    Metrics,
+    NoMetrics,
+)
+from quire.server.parsers import OutputParsers, choose_parsers, template_source
+from quire.server.responses_store import ResponseStore
+from quire.structured.check import GrammarChecker
+from quire.text.chat import read_template
+from quire.text.tokenizer import Tokenizer
+
+logger = logging.getLogger("quire")
+
+RETRY_WHILE_LOADING = 5.0  # seconds a client is told to wait
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A ready engine and what belongs to its model."""
+
+    dispatcher: Dispatcher
+    info: ModelInfo
+    tokenizer: Tokenizer | None
+    parsers: OutputParsers
+    chat_template: str | None  # the server's own choice; None: the tokenizer's
+    template_source: str  # of the template that applies with tools; empty without one
+    grammars: GrammarChecker
+    fingerprint: str
+
+
+class ServerState:
+    """One server.
+
+    Args:
+        engine_factory: makes the engine; it is started by `start`.
+    """
+
+    def __init__(
+        self,
+        engine_config: EngineConfig,
+        server_config: ServerConfig,
+        engine_factory: EngineFactory,
+        *,
+        metrics: Metrics | None = None,
+        admission: Admission | None = None,
+    ) -> None:
+        self.engine_config = engine_config
+        self.config = server_config
+        self.metrics: Metrics = metrics or NoMetrics()
+        by_priority = engine_config.scheduler.policy == "priority"
+        self.admission: Admission = admission or FairAdmission(
+            server_config, self._room, by_priority=by_priority
+        )
+        self.engine: Engine = engine_factory(
+            EngineCallbacks(self._on_outputs, self._on_restart, self.fail)
+        )
+        self.metrics.watch(self.engine, engine_config, lambda: self.admission.num_waiting)
+        self.started_at = time.time()
+        self.num_open = 0  # HTTP requests with generations that have not been answered to the end
+        self.stopping = False  # SIGTERM came: nothing new is taken
+        self.failure: QuireError | None = None  # why there will be no engine any more
+        self.responses = ResponseStore(
+            server_config.max_stored_responses, server_config.max_stored_bytes
+        )
+        self._serving: Serving | None = None
+        template = server_config.chat_template
+        self._chat_template = None if template is None else read_template(template)
+
+    # --- coming up ---
+
+    async def start(self) -> None:
+        """Start the engine and open the tokenizer at once; returns when both are done.
+
+        Raises:
+            QuireError: why the model cannot be served.
+        """
+        await self.engine.start()
+        opening = asyncio.create_task(asyncio.to_thread(open_tokenizer, self.engine_config))
+        loading = asyncio.create_task(self.engine.wait_ready())
+        try:
+            await asyncio.gather(opening, loading)
+        except QuireError as error:
+            self.failure = error
+            raise
+        finally:
+            opening.cancel()
+            loading.cancel()
+        self._serving = self._assemble(opening.result(), loading.result())
+
+    def _assemble(self, tokenizer: Tokenizer | None, info: ModelInfo) -> Serving:
+        tracker = RequestTracker(tokenizer, info, self.engine_config.model.max_logprobs)
+        return Serving(
+            Dispatcher(tracker, self.engine, self.metrics),
+            info,
+            tokenizer,
+            choose_parsers(self.config, tokenizer, self._chat_template),
+            self._chat_template,
+            "" if tokenizer is None else template_source(tokenizer, self._chat_template),
+            GrammarChecker({} if tokenizer is None else special_token_ids(tokenizer)),
+            _fingerprint(info),
+        )
+
+    def _room(self) -> EngineRoom | None:
+        """What admission asks of the engine."""
+        if self._serving is None:
+            return None
+        stats = self.engine.stats
+        waiting = 0 if stats is None else stats.num_waiting
+        return EngineRoom(self._serving.info.max_num_seqs, waiting)
+
+    # --- what the engine says ---
+
+    def _on_outputs(self, outputs: StepOutputs) -> None:
+        if self._serving is not None:
+            self._serving.dispatcher.on_outputs(outputs)
+
+    def _on_restart(self) -> list[AddRequest | AbortRequests]:
+        return [] if self._serving is None else self._serving.dispatcher.resume()
+
+    # --- what handlers ask ---
+
+    @property
+    def serving(self) -> Serving | None:
+        """None until the model is loaded."""
+        return self._serving
+
+    def ready(self) -> Serving:
+        """For a request that needs the model.
+
+        Raises:
+            APIError: 503 while loading or stopping, 500 once the engine has failed.
+        """
+        if self.stopping:
+            raise unavailable("The server is shutting down.", RETRY_WHILE_LOADING)
+        phase = self.engine_phase()
+        if phase == "FAILED":
+            raise APIError(500, f"The engine has failed: {self.failure}", "InternalServerError")
+        if self._serving is None:
+            raise unavailable(f"The model is not ready: {self.describe()}.", RETRY_WHILE_LOADING)
+        return self._serving
+
+    def engine_phase(self) -> str:
+        """STARTING, LOADING, READY, RESTARTING, FAILED or STOPPED."""
+        return "FAILED" if self.failure is not None else self.engine.state.name
+
+    def describe(self) -> str:
+        """What the server is doing, in words: "loading weights 43%"."""
+        if self.failure is not None:
+            return str(self.failure)
+        phase, fraction = self.engine.progress.phase, self.engine.progress.fraction
+        words = phase or self.engine.state.name.lower()
+        return words if fraction is None else f"{words} {fraction:.0%}"
+
+    def stalled(self) -> bool:
+        """Work is pending and no step has ended for `stall_timeout`."""
+        if self._serving is None or not self._serving.dispatcher.num_unfinished:
+            return False
+        age = self.engine.last_step_age()
+        return age is not None and age > self.config.stall_timeout
+
+    def fail(self, error: QuireError) -> None:
+        """The engine is gone for good: every waiting request is told, new ones are refused."""
+        self.failure = error
+        if self._serving is not None:
+            self._serving.dispatcher.fail_all(EngineDeadError(str(error)))
+
+    def end_all(self) -> None:
+        """The time for running requests is over: each is told."""
+        if self._serving is not None:
+            self._serving.dispatcher.fail_all(
+                unavailable("The server is shutting down.", RETRY_WHILE_LOADING)
+            )
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """What the model may be called in requests; answers carry the first."""
+        return self.config.served_model_names or (self.engine_config.model.model,)
+
+    def check_model(self, name: str | None) -> None:
+        """An empty or absent model is this one.
+
+        Raises:
+            APIError: 404 for another name.
+        """
+        if name and name not in self.model_names:
+            aliases = ", ".join(f"`{alias}`" for alias in self.model_names)
+            raise APIError(
+                404,
+                f"The model `{name}` does not exist. Valid aliases: {aliases}",
+                "NotFoundError",
+                "model",
+            )
+
+
+def _fingerprint(info: ModelInfo) -> str:
+    """Changes when answers may change for the same request."""
+    facts = (info.model, info.architecture, info.dtype, info.device, info.weight_bytes)
+    digest = hashlib.sha256(repr(facts).encode()).hexdigest()[:8]
+    return f"quire-{quire.__version__}-{digest}"

@@ -1,0 +1,94 @@
+"""POST /tokenize and /detokenize."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from quire.core.errors import RequestError
+from quire.server.chat_prompt import conversation_text, plain_tools
+from quire.server.json_body import json_response
+from quire.server.prompts import offload
+from quire.server.protocol.tokenize import DetokenizeRequest, TokenizeRequest
+from quire.server.routes import GENERATION_ERRORS, JSON_ONLY, state_of
+from quire.server.state import ServerState, Serving
+from quire.text.tokenizer import Tokenizer
+
+router = APIRouter()
+
+
+@router.post(
+    "/tokenize",
+    dependencies=JSON_ONLY,
+    response_model=None,
+    responses=GENERATION_ERRORS,
+    tags=["Tokens"],
+)
+async def tokenize(body: TokenizeRequest, http: Request) -> Response:
+    """The token ids of a text or a conversation."""
+    state = state_of(http)
+    serving = state.ready()
+    state.check_model(body.model)
+    if (body.prompt is None) == (body.messages is None):
+        raise RequestError("give prompt or messages, one of them", "prompt")
+    size = len(body.prompt) if body.prompt is not None else len(repr(body.messages))
+    return json_response(await offload(size, _tokenize, state, serving, body))
+
+
+def _tokenize(state: ServerState, serving: Serving, body: TokenizeRequest) -> dict[str, Any]:
+    tokenizer = _tokenizer(serving)
+    if body.prompt is not None:
+        text, special = body.prompt, body.add_special_tokens is not False
+    else:
+        text, special = _render(state, serving, body), bool(body.add_special_tokens)
+    token_ids = tokenizer.encode(text, add_special_tokens=special)
+    return {
+        "count": len(token_ids),
+        "max_model_len": serving.info.max_model_len,
+        "tokens": token_ids,
+        "token_strs": (
+            [tokenizer.token_text(i) for i in token_ids] if body.return_token_strs else None
+        ),
+    }
+
+
+def _render(state: ServerState, serving: Serving, body: TokenizeRequest) -> str:
+    return conversation_text(
+        state,
+        serving,
+        body.messages or [],
+        tools=plain_tools(body.tools),
+        add_generation_prompt=body.add_generation_prompt,
+        continue_final_message=body.continue_final_message,
+        chat_template=body.chat_template,
+        template_kwargs=body.chat_template_kwargs,
+    )
+
+
+@router.post(
+    "/detokenize",
+    dependencies=JSON_ONLY,
+    response_model=None,
+    responses=GENERATION_ERRORS,
+    tags=["Tokens"],
+)
+async def detokenize(body: DetokenizeRequest, http: Request) -> Response:
+    """The text of token ids."""
+    state = state_of(http)
+    serving = state.ready()
+    state.check_model(body.model)
+    tokenizer = _tokenizer(serving)
+    for token_id in body.tokens:
+        if not 0 <= token_id < serving.info.vocab_size:
+            raise RequestError(
+                f"tokens holds {token_id}, outside the vocabulary [0, {serving.info.vocab_size})",
+                "tokens",
+                token_id,
+            )
+    text = await offload(len(body.tokens), tokenizer.decode, body.tokens)
+    return json_response({"prompt": text})
+
+
+def _tokenizer(serving: Serving) -> Tokenizer:
+    if serving.tokenizer is None:
+        raise RequestError("there is no tokenizer: --skip-tokenizer-init left it out")
+    return serving.tokenizer

@@ -1,0 +1,159 @@
+"""Splits a response into reasoning and content while it streams in.
+
+One parser per response. The text of both is passed on exactly, without the tags; what may be the
+beginning of a tag is held back. Whether the response begins inside the reasoning is the prompt's
+to say: many templates write the opening tag themselves, and some the closing one, to keep the
+model from thinking.
+"""
+
+import re
+from typing import Literal
+
+from quire.text.reasoning.formats import REASONING_PARSERS, ReasoningFormat, reasoning_format_of
+from quire.text.tools.events import (
+    ContentDelta,
+    ParsedText,
+    ReasoningDelta,
+    ReasoningEvent,
+    assemble,
+)
+from quire.text.tools.reader import partial_tail
+
+# What the prompt ends with: an open tag, a closed one, or neither.
+PromptState = Literal["open", "closed", "absent"]
+
+# Only the end of the prompt counts; tags may occur in what users write.
+_PROMPT_END = 256
+
+
+class ReasoningParser:
+    """One response's text into reasoning and content. See `make_reasoning_parser`.
+
+    Args:
+        thinks: without an opening tag, the text is reasoning.
+    """
+
+    __slots__ = ("_begins", "_ends", "_find", "_held", "_state", "_stops", "_suspect", "_thinks")
+
+    def __init__(self, reasoning_format: ReasoningFormat, thinks: bool) -> None:
+        self._begins = reasoning_format.begins
+        self._stops = reasoning_format.stops
+        self._ends = (*reasoning_format.ends, *reasoning_format.stops)
+        self._find = re.compile("|".join(map(re.escape, self._ends))).search
+        # Reasoning with none of these leaves nothing pending.
+        self._suspect = re.compile(f"[{re.escape(''.join(end[0] for end in self._ends))}]").search
+        self._thinks = thinks
+        self._held = ""
+        self._state: Literal["start", "reasoning", "content"] = "start"
+
+    @property
+    def in_content(self) -> bool:
+        """Whether all further text is content."""
+        return self._state == "content"
+
+    def feed(self, text: str) -> list[ReasoningEvent]:
+        """What is certain once this text has come; may be empty."""
+        if not text:
+            return []
+        if self._state == "content":
+            return [ContentDelta(text)]
+        if self._state == "reasoning":
+            if not self._held and self._suspect(text) is None:
+                return [ReasoningDelta(text)]
+            return self._reasoning(self._held + text)
+        return self._start(self._held + text)
+
+    def finish(self) -> list[ReasoningEvent]:
+        """What was held back. Nothing may be fed afterwards."""
+        text, self._held = self._held, ""
+        if not text:
+            return []
+        if self._state == "start" and not self._thinks:
+            return [ContentDelta(text)]
+        return [ReasoningDelta(text)]
+
+    def _start(self, text: str) -> list[ReasoningEvent]:
+        """White space and an opening tag are nobody's text; without the tag, all of it is."""
+        visible = text.lstrip()
+        for begin in self._begins:
+            if visible.startswith(begin):
+                self._state = "reasoning"
+                return self._reasoning(visible[len(begin) :])
+        if any(begin.startswith(visible) for begin in self._begins):
+            self._held = text
+            return []
+        if self._thinks:
+            self._state = "reasoning"
+            return self._reasoning(text)
+        self._state, self._held = "content", ""
+        return [ContentDelta(text)]
+
+    def _reasoning(self, text: str) -> list[ReasoningEvent]:
+        found = self._find(text)
+        if found is None:
+            stop = len(text) - partial_tail(text, 0, self._ends)
+            self._held = text[stop:]
+            return [ReasoningDelta(text[:stop])] if stop else []
+        self._state, self._held = "content", ""
+        events: list[ReasoningEvent] = []
+        if found.start():
+            events.append(ReasoningDelta(text[: found.start()]))
+        rest = text[found.start() if found[0] in self._stops else found.end() :]
+        if rest:
+            events.append(ContentDelta(rest))
+        return events
+
+
+def make_reasoning_parser(
+    name: str, prompt: str | None = None, *, continued: str = "", thinking: bool | None = None
+) -> ReasoningParser:
+    """A parser for one response.
+
+    Args:
+        name: one of `REASONING_PARSERS`, by vLLM's names.
+        prompt: the rendered prompt, which may end inside the reasoning.
+        continued: the text of the final message, where the response continues it.
+        thinking: whether the model was told to think, where the caller knows and the prompt does
+            not show.
+
+    Raises:
+        ConfigError: no such parser.
+    """
+    reasoning_format = reasoning_format_of(name)
+    state = prompt_state(prompt or "", name, continued)
+    if state == "absent":
+        thinks = reasoning_format.always if thinking is None else thinking
+    else:
+        thinks = state == "open"
+    return ReasoningParser(reasoning_format, thinks)
+
+
+def prompt_state(prompt: str, name: str | None = None, continued: str = "") -> PromptState:
+    """Whether a rendered prompt ends behind an opening or a closing tag.
+
+    Args:
+        name: the parser whose tags count; None: all of them.
+        continued: see `make_reasoning_parser`.
+    """
+    formats = [reasoning_format_of(name)] if name is not None else [*REASONING_PARSERS.values()]
+    begins = tuple(tag for one in formats for tag in one.begins)
+    ends = tuple(tag for one in formats for tag in one.ends)
+    if continued:
+        last_begin = max(continued.rfind(tag) for tag in begins)
+        last_end = max(continued.rfind(tag) for tag in ends)
+        if last_begin != last_end:  # both are -1 if there is no tag
+            return "open" if last_begin > last_end else "closed"
+    tail = prompt[-_PROMPT_END:].rstrip()
+    if tail.endswith(begins):
+        return "open"
+    return "closed" if tail.endswith(ends) else "absent"
+
+
+def prompt_opens_reasoning(prompt: str, name: str | None = None, continued: str = "") -> bool:
+    """Whether a response to this prompt begins inside the reasoning; see `prompt_state`."""
+    return prompt_state(prompt, name, continued) == "open"
+
+
+def split_whole(parser: ReasoningParser, text: str) -> ParsedText:
+    """A whole response at once."""
+    return assemble([*parser.feed(text), *parser.finish()])

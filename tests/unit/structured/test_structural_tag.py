@@ -1,0 +1,151 @@
+"""Structural tags in both shapes, and the builders."""
+
+from typing import Any
+
+import pytest
+
+from quire.core.errors import RequestError
+from quire.core.structured_outputs import StructuredOutputsParams
+from quire.structured import tags
+from quire.structured.check import GrammarChecker
+
+F = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+G = {"type": "object", "properties": {"s": {"enum": ["x", "y"]}}, "required": ["s"]}
+LEGACY = {
+    "structures": [
+        {"begin": "<function=f>", "schema": F, "end": "</function>"},
+        {"begin": "<function=g>", "schema": G, "end": "</function>"},
+    ],
+    "triggers": ["<function="],
+}
+CALL = tags.tag("<tool_call>\n", tags.json_schema(F), "\n</tool_call>")
+CALLS = tags.triggered_tags(["<tool_call>"], [CALL])
+ONE = tags.triggered_tags(["<tool_call>"], [CALL], at_least_one=True, stop_after_first=True)
+SOME = tags.triggered_tags(["<tool_call>"], [CALL], at_least_one=True)
+ONCE = tags.triggered_tags(["<tool_call>"], [CALL], stop_after_first=True)
+DONE = '<tool_call>\n{"n": 1}\n</tool_call>'
+ANSWER = tags.sequence(
+    tags.any_text(["stop it"]), tags.const_string("</think>"), tags.json_schema(F)
+)
+
+
+@pytest.mark.parametrize(
+    ("format_", "whole", "outcome"),
+    [
+        (CALLS, "just text", "accepted"),
+        (CALLS, "", "accepted"),
+        (CALLS, f"text {DONE}", "accepted"),
+        (CALLS, f"text {DONE} and {DONE}", "accepted"),
+        (CALLS, "text <tool_call>", "open"),
+        (CALLS, "text <tool_call>x", "refused"),
+        (CALLS, 'text <tool_call>\n{"n": "', "refused"),
+        (CALLS, "text <tool> and <b>", "accepted"),
+        (ONE, DONE, "complete"),
+        (ONE, "text", "refused"),
+        (SOME, DONE, "accepted"),
+        (SOME, f"{DONE}\n{DONE}", "accepted"),
+        (SOME, "text", "refused"),
+        (ONCE, f"text {DONE}", "complete"),
+        (ONCE, "text", "accepted"),
+        (ANSWER, 'so, hm.</think>{"n": 2}', "complete"),
+        (ANSWER, "so, hm.", "open"),
+        (ANSWER, "so, stop it", "refused"),
+        (ANSWER, "so</think>x", "refused"),
+        (tags.any_of(tags.const_string("a"), tags.regex("[0-9]{2}")), "12", "complete"),
+        (tags.any_of(tags.const_string("a"), tags.regex("[0-9]{2}")), "b", "refused"),
+        ({"type": "star", "content": tags.const_string("ab")}, "abab", "accepted"),
+        ({"type": "plus", "content": tags.const_string("ab")}, "", "open"),
+        ({"type": "optional", "content": tags.const_string("ab")}, "ab", "complete"),
+        (
+            {"type": "repeat", "min": 2, "max": 3, "content": tags.const_string("a")},
+            "aa",
+            "accepted",
+        ),
+        (
+            {"type": "repeat", "min": 2, "max": 3, "content": tags.const_string("a")},
+            "aaa",
+            "complete",
+        ),
+        (tags.grammar('root ::= "x" | "y"'), "y", "complete"),
+        (tags.tag("<a>", tags.any_text(), ["</a>", "</b>"]), "<a>hm</b>", "complete"),
+        (tags.tags_with_separator([CALL], "\n", at_least_one=True), f"{DONE}\n{DONE}", "accepted"),
+        (tags.tags_with_separator([CALL], "\n", at_least_one=True), "", "open"),
+        (tags.tags_with_separator([CALL], "\n"), "", "accepted"),
+        ({"type": "any_text", "max_chars": 3}, "abcd", "refused"),
+        ({"type": "dispatch", "rules": [["<n>", tags.regex("[0-9]")]]}, "a <n>1 b", "accepted"),
+        ({"type": "dispatch", "rules": [["<n>", tags.regex("[0-9]")]]}, "a <n>x", "refused"),
+        (tags.tag("<|im_start|>", tags.regex("[0-9]"), ""), "<|im_start|>1", "complete"),
+        ({"type": "token", "token": "<|im_start|>"}, "<|im_start|>", "complete"),
+        ({"type": "token", "token": 1}, "<|im_start|>", "complete"),
+        (tags.tag("<r>", CALLS, "</r>"), f"<r>hm {DONE} so</r>", "complete"),
+        (tags.tag("<r>", CALLS, "</r>"), "<r>hm</r>", "complete"),
+    ],
+)
+def test_formats(text: Any, format_: dict[str, Any], whole: str, outcome: str) -> None:
+    assert text.follow(whole, structural_tag=tags.structural_tag(format_)) == outcome
+
+
+@pytest.mark.parametrize(
+    ("whole", "outcome"),
+    [
+        ('hello <function=f>{"n": 3}</function> bye', "accepted"),
+        ('hello <function=g>{"s": "x"}</function>', "accepted"),
+        ('hello <function=g>{"s": "z"', "refused"),
+        ("hello <function=h", "refused"),
+        ("hello <funny>", "accepted"),
+    ],
+)
+def test_the_older_shape(text: Any, whole: str, outcome: str) -> None:
+    assert text.follow(whole, structural_tag=LEGACY) == outcome
+
+
+def test_reasoning_first(text: Any) -> None:
+    for constraint, rest in (
+        ({"json": F}, '{"n": 1}'),
+        ({"regex": "[0-9]{2}"}, "12"),
+        ({"choice": ["a", "b"]}, "b"),
+        ({"grammar": 'start: "q"'}, "q"),
+        ({"json_object": True}, "{}"),
+        ({"structural_tag": tags.structural_tag(ONE)}, DONE),
+        ({"structural_tag": LEGACY}, "anything"),
+    ):
+        after = tags.after_text("</think>", StructuredOutputsParams(**constraint))  # type: ignore[arg-type]
+        ended = text.follow(f"let me see</think>{rest}", structural_tag=after.structural_tag)
+        assert ended in ("complete", "accepted")
+        wrong = text.follow("let me see</think>\x01", structural_tag=after.structural_tag)
+        assert wrong == ("accepted" if constraint.get("structural_tag") == LEGACY else "refused")
+
+
+def test_definitions_move_to_the_root(text: Any) -> None:
+    parameters = {
+        "type": "object",
+        "properties": {"p": {"$ref": "#/$defs/P"}},
+        "required": ["p"],
+        "$defs": {"P": {"enum": ["left", "right"]}},
+    }
+    call = tags.object_with({"name": {"const": "turn"}, "arguments": parameters})
+    assert text.follow('{"name": "turn", "arguments": {"p": "left"}}', json=call) == "complete"
+    assert text.follow('{"name": "turn", "arguments": {"p": "up', json=call) == "refused"
+    assert "$defs" in parameters, "the tool's own schema is left as it is"
+
+
+@pytest.mark.parametrize(
+    ("tag", "reason"),
+    [
+        ("nothing", "not valid JSON"),
+        ([], "must be an object, or its text"),
+        ({}, 'needs "format"'),
+        ({"format": {"type": "poem"}}, "type 'poem'; known are any_text"),
+        ({"format": {"type": "tag", "begin": "<a>", "end": "</a>"}}, "needs an object as content"),
+        ({"format": {"type": "const_string", "value": 5}}, 'needs a text as "value"'),
+        ({"format": {"type": "sequence", "elements": []}}, "that is not empty"),
+        ({"format": {"type": "repeat", "min": 2, "max": 1, "content": CALL}}, "repeats 2 to 1"),
+        ({"format": {"type": "json_schema", "json_schema": {}, "style": "qwen_xml"}}, "'qwen_xml'"),
+        ({"structures": LEGACY["structures"], "triggers": ["<other"]}, "no trigger begins"),
+        ({"format": {"type": "any_text", "max_tokens": 3}}, "max_tokens is not supported"),
+    ],
+)
+def test_what_is_refused(tag: Any, reason: str) -> None:
+    with pytest.raises(RequestError, match=reason) as caught:
+        GrammarChecker({}).check(StructuredOutputsParams(structural_tag=tag))
+    assert caught.value.parameter == "structural_tag"

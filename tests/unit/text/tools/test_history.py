@@ -1,0 +1,71 @@
+"""Arguments of earlier calls become objects; what is no JSON does not end the conversation."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from quire.text.tools.history import normalise_history, parsed_arguments, template_needs_object
+
+
+@pytest.mark.parametrize(
+    ("arguments", "plain", "as_object"),
+    [
+        ('{"a": [1, "é"]}', {"a": [1, "é"]}, {"a": [1, "é"]}),
+        ({"a": 1}, {"a": 1}, {"a": 1}),
+        ("", {}, {}),
+        (" ", {}, {}),
+        (None, {}, {}),
+        ('{"a": ', '{"a": ', {"arguments": '{"a": '}),
+        ("[1]", "[1]", {"arguments": "[1]"}),
+        ("[" * 100_000, "[" * 100_000, {"arguments": "[" * 100_000}),
+    ],
+)
+def test_arguments(arguments: Any, plain: Any, as_object: Any) -> None:
+    assert parsed_arguments(arguments) == plain
+    assert parsed_arguments(arguments, as_object=True) == as_object
+
+
+def test_messages_are_copied() -> None:
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": "hi"},
+        {
+            "role": "assistant",
+            "tool_calls": [
+                {"id": "1", "function": {"name": "f", "arguments": '{"a": 1}'}},
+                {"name": "g", "arguments": "{"},
+                {"function": {"name": "h"}},
+                "odd",
+            ],
+        },
+        {"role": "tool", "content": "{}"},
+    ]
+    before = copy.deepcopy(messages)
+    done = normalise_history(messages)
+    assert messages == before
+    assert done[0] == messages[0]
+    assert done[1]["tool_calls"] == [
+        {"id": "1", "function": {"name": "f", "arguments": {"a": 1}}},
+        {"name": "g", "arguments": "{"},
+        {"function": {"name": "h"}},
+        "odd",
+    ]
+    assert normalise_history(messages, as_object=True)[1]["tool_calls"][1] == {
+        "name": "g",
+        "arguments": {"arguments": "{"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("{{ call.arguments | tojson }}", False),
+        ("{% for k, v in call.function.arguments|items %}", True),
+        ("{% for k, v in call['arguments'].items() %}", True),
+        ("{% for k, v in call.arguments.items() %}", True),
+        ("{% set args = tc.arguments %}{% for k, v in args.items() %}", True),
+        ("{% set args = tc.arguments %}{{ args }}{% for k, v in other.items() %}", False),
+    ],
+)
+def test_templates_that_need_an_object(template: str, expected: bool) -> None:
+    assert template_needs_object(template) is expected
