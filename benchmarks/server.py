@@ -193,7 +193,7 @@ def stream_all(port: int, streams: int, request: bytes) -> tuple[int, float]:
 
 
 def stage_cost(api: str, streams: int, tokens: int) -> float:
-    """µs of CPU a token from a step's deltas to the bytes of its chunks, without HTTP or system calls."""
+    """µs of CPU a token from a step's deltas to the bytes of its chunks; no HTTP."""
 
     async def measure() -> float:
         from starlette.requests import Request
