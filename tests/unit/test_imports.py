@@ -56,6 +56,7 @@ TORCH_FREE = (
     "quire.kv",
     "quire.structured",
     "quire.metrics",
+    "quire.server",
     "quire.scheduler",
     "quire.planner",
     "quire.models.recipe",

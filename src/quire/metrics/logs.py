@@ -7,7 +7,9 @@ import time
 from typing import Literal, TextIO
 
 LogFormat = Literal["text", "json"]
-_LOGGERS = ("quire", "uvicorn", "uvicorn.error", "uvicorn.access")
+# Those that get the handler, and those whose lines reach it through them.
+_ROOTS = ("quire", "uvicorn", "opentelemetry")
+_BRANCHES = ("uvicorn.error", "uvicorn.access")
 
 
 class JsonFormatter(logging.Formatter):
@@ -39,14 +41,14 @@ class TextFormatter(logging.Formatter):
 
 
 def configure_logging(level: str, log_format: LogFormat, stream: TextIO | None = None) -> None:
-    """Send Quire's and uvicorn's loggers to `stream` (standard error) in one format.
+    """Send Quire's lines, uvicorn's and OpenTelemetry's to `stream` (standard error) in one format.
 
     Start uvicorn with `log_config=None`, else it sets its loggers up again.
     """
     handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
-    for name in _LOGGERS:
-        target = logging.getLogger(name)
-        target.handlers[:] = [handler] if name in ("quire", "uvicorn") else []
-        target.propagate = name not in ("quire", "uvicorn")
-        target.setLevel(level.upper())
+    for name in (*_ROOTS, *_BRANCHES):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler] if name in _ROOTS else []
+        logger.propagate = name not in _ROOTS
+        logger.setLevel(level.upper())

@@ -69,6 +69,14 @@ def take_ids(
     serving: Serving, token_ids: Sequence[int], truncation: Truncation, cache_salt: str = ""
 ) -> Prompt:
     """Token ids as a prompt. Raises as `encode_text` does."""
+    vocab_size = serving.info.vocab_size
+    if token_ids and not (min(token_ids) >= 0 and max(token_ids) < vocab_size):
+        wrong = next(i for i in token_ids if not 0 <= i < vocab_size)
+        raise RequestError(
+            f"prompt holds token id {wrong}, outside the vocabulary [0, {vocab_size})",
+            "prompt",
+            wrong,
+        )
     return _fitted(serving, None, list(token_ids), truncation, cache_salt)
 
 

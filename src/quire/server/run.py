@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 import socket
+import stat
 from collections.abc import Callable, Iterator
 
 import uvicorn
@@ -107,6 +109,9 @@ async def serve_state(
             await asyncio.gather(serving, loading, return_exceptions=True)
             await state.engine.shutdown(ENGINE_STOP_TIMEOUT)
             stop.over()
+            if config.uds is not None:
+                with contextlib.suppress(OSError):
+                    os.unlink(config.uds)
 
 
 async def _load(state: ServerState) -> None:
@@ -213,12 +218,27 @@ def _listen(config: ServerConfig) -> socket.socket:
 def _listen_on_path(path: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        _remove_stale(path)
         listener.bind(path)
         listener.listen(2048)
     except OSError:
         listener.close()
         raise
     return listener
+
+
+def _remove_stale(path: str) -> None:
+    """A socket that nobody listens on any more, left by a server that was killed."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
 
 
 def address_of(config: ServerConfig, listener: socket.socket) -> str:

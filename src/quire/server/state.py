@@ -38,6 +38,7 @@ from quire.text.tokenizer import Tokenizer
 logger = logging.getLogger("quire")
 
 RETRY_WHILE_LOADING = 5.0  # seconds a client is told to wait
+MODEL_GOES_FIRST = 5.0  # seconds the engine has to find fault before the tokenizer's is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,11 @@ class ServerState:
         opening = asyncio.create_task(asyncio.to_thread(open_tokenizer, self.engine_config))
         loading = asyncio.create_task(self.engine.wait_ready())
         try:
-            await asyncio.gather(opening, loading)
+            await asyncio.wait({opening, loading}, return_when=asyncio.FIRST_EXCEPTION)
+            if not loading.done():
+                # What is wrong with the model is told before what is wrong with its tokenizer.
+                await asyncio.wait({loading}, timeout=MODEL_GOES_FIRST)
+            await asyncio.gather(*([loading] if loading.done() else []), opening)
         except QuireError as error:
             self.failure = error
             raise

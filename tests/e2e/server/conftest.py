@@ -20,8 +20,8 @@ def served() -> Iterator[Served]:
     """A server that is ready."""
     with Served(
         "--dtype", "float32", "--max-model-len", "512", "--max-num-seqs", "32",
-        "--kv-cache-memory-bytes", "64MiB", "--served-model-name", "boxed", "chatty",
-        "--max-body-bytes", "1MiB", "--seed", "7",
+        "--kv-cache-memory-bytes", "64MiB", "--max-body-bytes", "1MiB", "--seed", "7",
+        "--served-model-name", "boxed", "--served-model-name", "chatty",
     ) as server:  # fmt: skip
         yield server
 

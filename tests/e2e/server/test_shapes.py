@@ -315,7 +315,7 @@ def test_completion_chunks(complete, chunks) -> None:
             "token_ids", "weight_versions",
         ]  # fmt: skip
     assert text_of(every) == complete(max_tokens=5).json()["choices"][0]["text"]
-    assert every[-1]["choices"][0]["finish_reason"] == "length"
+    assert every[-1]["choices"][0]["finish_reason"] in ("length", "stop")
 
 
 def test_completions_default_to_16_tokens(complete) -> None:
@@ -337,8 +337,8 @@ def test_prompts_in_every_form(http: httpx.Client, complete, chunks) -> None:
 
 def test_echo(complete, chunks) -> None:
     prompt = "The capital of France is"
-    plain = complete(max_tokens=4).json()["choices"][0]["text"]
-    choice = complete(max_tokens=4, echo=True, logprobs=2).json()["choices"][0]
+    plain = complete(max_tokens=2).json()["choices"][0]["text"]
+    choice = complete(max_tokens=2, echo=True, logprobs=2).json()["choices"][0]
     assert choice["text"] == prompt + plain
     logprobs = choice["logprobs"]
     assert logprobs["token_logprobs"][0] is None
@@ -347,7 +347,7 @@ def test_echo(complete, chunks) -> None:
     for offset, token in zip(logprobs["text_offset"], logprobs["tokens"]):
         assert choice["text"][offset : offset + len(token)] == token
     assert all(len(top) in (2, 3) for top in logprobs["top_logprobs"][1:])
-    every = chunks(complete(max_tokens=4, echo=True, logprobs=2, stream=True))
+    every = chunks(complete(max_tokens=2, echo=True, logprobs=2, stream=True))
     assert text_of(every) == prompt + plain
     parts = [chunk["choices"][0]["logprobs"] for chunk in every]
     for name, values in logprobs.items():

@@ -17,7 +17,7 @@ from quire.metrics.status_line import StatusLine
 @pytest.fixture
 def log():
     """`log(format)` starts logging into the buffer it returns."""
-    names = ("quire", "uvicorn", "uvicorn.error", "uvicorn.access")
+    names = ("quire", "uvicorn", "uvicorn.error", "uvicorn.access", "opentelemetry")
     loggers = [logging.getLogger(name) for name in names]
     before = [(x, x.handlers[:], x.propagate, x.level) for x in loggers]
 
@@ -100,12 +100,13 @@ def test_only_what_went_wrong_unless_asked(log, make_request) -> None:
     assert "warning cmpl-1: error, NaN in the logits, 10 prompt" in error
 
 
-def test_uvicorn_speaks_the_same_format(log) -> None:
+def test_others_speak_the_same_format(log) -> None:
     stream = log("json")
     logging.getLogger("uvicorn.error").info("started")
     logging.getLogger("uvicorn.access").info('%s - "%s"', "1.2.3.4", "GET /")
+    logging.getLogger("opentelemetry.exporter").warning("refused")
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert [line["message"] for line in lines] == ["started", '1.2.3.4 - "GET /"']
+    assert [line["message"] for line in lines] == ["started", '1.2.3.4 - "GET /"', "refused"]
 
 
 def test_exceptions_stay_in_their_line(log) -> None:
