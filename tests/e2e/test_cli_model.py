@@ -1,7 +1,7 @@
 """The commands that run the boxed model, as a user runs them: pipes, a terminal, Ctrl-C."""
 
-import io
 import contextlib
+import io
 import os
 import pty
 import re
