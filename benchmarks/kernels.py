@@ -19,9 +19,10 @@ import torch
 import torch.nn.functional as F
 import triton
 
+from quire.kernels.attention.parts import plan_parts
 from quire.kernels.batch import AttentionBatch
 from quire.kernels.select import triton_ops
-from quire.kernels.table import Ops
+from quire.kernels.table import Ops, Rope
 
 DTYPE = torch.bfloat16
 PAGE_SIZE = 16
@@ -89,18 +90,15 @@ def elementwise_cases(ops: Ops) -> Iterator[Case]:
         fused = randn(tokens, 48 * 128)
         q, k, v = (x.unflatten(1, (-1, 128)) for x in fused.split([4096, 1024, 1024], dim=1))
         positions = torch.arange(tokens, device="cuda")
+        pages = randn(2, tokens // PAGE_SIZE + 1, 8, PAGE_SIZE, 128)
+        rope = Rope(table, interleaved=False)
         yield Case(
-            "rope",
+            "prepare_qkv",
             f"{tokens} tokens, 32 + 8 heads of 128",
-            lambda q=q, k=k, p=positions: ops.rope(q, k, table, p, False),
-            2 * 2 * (q.numel() + k.numel()),
-        )
-        pages = randn(tokens // PAGE_SIZE + 1, 8, PAGE_SIZE, 128)
-        yield Case(
-            "write_kv",
-            f"{tokens} tokens, 8 heads of 128",
-            lambda k=k, v=v, pages=pages, s=positions: ops.write_kv(k, v, pages, pages, s),
-            2 * 2 * (k.numel() + v.numel()),
+            lambda q=q, k=k, v=v, pages=pages, p=positions, rope=rope: ops.prepare_qkv(
+                q, k, v, None, rope, p, pages[0], pages[1], p
+            ),
+            2 * fused.nbytes,
         )
         gate_up = randn(tokens, 2 * 14336)
         yield Case(
@@ -111,13 +109,16 @@ def elementwise_cases(ops: Ops) -> Iterator[Case]:
         )
 
 
-def attention_batch(lens: list[tuple[int, int]], num_pages: int) -> AttentionBatch:
+def attention_batch(lens: list[tuple[int, int]], num_pages: int, kv_heads: int) -> AttentionBatch:
     query_lens = np.array([q for q, _ in lens], np.int32)
     seq_lens = np.array([n for _, n in lens], np.int32)
     starts = np.concatenate([[0], np.cumsum(query_lens)]).astype(np.int32)
     width = -(-int(seq_lens.max()) // PAGE_SIZE)
     count = len(lens) * width
     ids = torch.randperm(max(count, num_pages), device="cuda")[:count] % num_pages
+    cores = torch.cuda.get_device_properties(0).multi_processor_count
+    rows = np.arange(len(lens), dtype=np.int32)
+    parts = plan_parts(starts, rows, seq_lens, None, kv_heads, cores)
     return AttentionBatch(
         query_starts=torch.from_numpy(starts).cuda(),
         seq_lens=torch.from_numpy(seq_lens).cuda(),
@@ -129,6 +130,8 @@ def attention_batch(lens: list[tuple[int, int]], num_pages: int) -> AttentionBat
         host_seq_lens=seq_lens,
         max_query_len=int(query_lens.max()),
         max_seq_len=int(seq_lens.max()),
+        parts=torch.from_numpy(parts).cuda(),
+        arrivals=torch.zeros(len(lens), kv_heads, dtype=torch.int32, device="cuda"),
     )
 
 
@@ -137,7 +140,7 @@ def attention_case(
 ) -> Case:
     num_pages = sum(-(-n // PAGE_SIZE) for _, n in lens)
     pages = randn(2, num_pages, kv_heads, PAGE_SIZE, head_dim)
-    batch = attention_batch(lens, num_pages)
+    batch = attention_batch(lens, num_pages, kv_heads)
     q = randn(int(batch.host_query_lens.sum()), heads, head_dim)
     scale = head_dim**-0.5
     baseline = None

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from quire.kernels.attention.parts import plan_parts
 from quire.kernels.batch import AttentionBatch
 from quire.kernels.select import reference_ops, torch_ops, triton_ops
 from quire.kernels.table import Ops
@@ -163,6 +164,7 @@ def paged_case(device: torch.device, randn: Callable[..., Tensor]) -> Callable[.
                 if position >= seq_len - query_len:
                     slots.append(int(page) * page_size + offset)
         starts = np.concatenate([[0], np.cumsum(query_lens)]).astype(np.int32)
+        parts = plan_parts(starts, rows, seq_lens, window, kv_heads, num_cores=8)
         batch = AttentionBatch(
             query_starts=torch.from_numpy(starts).to(device),
             seq_lens=torch.from_numpy(seq_lens).to(device),
@@ -174,6 +176,8 @@ def paged_case(device: torch.device, randn: Callable[..., Tensor]) -> Callable[.
             host_seq_lens=seq_lens,
             max_query_len=int(query_lens.max(initial=0)),
             max_seq_len=int(seq_lens.max(initial=0)),
+            parts=torch.from_numpy(parts).to(device),
+            arrivals=torch.zeros(len(lens) + 2, kv_heads, dtype=torch.int32, device=device),
         )
         total = int(starts[-1])
         return PagedCase(

@@ -12,9 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from quire.kernels.attention import tuning
+from quire.kernels.attention.parts import (
+    NUM_PARTS,
+    PART,
+    ROW,
+    SEQ_LEN,
+    TOKEN,
+    max_parts,
+    plan_parts,
+)
 from quire.kernels.attention.reference import attention as reference_attention
-from quire.kernels.table import Ops
+from quire.kernels.select import triton_ops
+from quire.kernels.table import HeadNorm, Ops, Rope
 
 Check = Callable[[Tensor, Tensor], None]
 
@@ -84,9 +93,58 @@ def test_long_contexts_split_their_keys(
 ) -> None:
     """Long and short sequences together: some splits of the short ones are empty."""
     case = paged_case([(1, 1500), (1, 3), (1, 700)], page_size=64, kv_heads=1, window=window)
-    assert tuning.num_splits(3, window or 1500, 8) > 1
+    assert len(case.batch.parts) > 3
     arguments = (case.q, case.k_pages, case.v_pages, case.batch, 0.3, window, None)
     check(ops.attention(*arguments), reference_attention(*arguments))
+    assert not case.batch.arrivals.any()
+
+
+@pytest.mark.parametrize("norm_offset", [None, 0.0, 1.0], ids=["no norm", "norm", "norm + 1"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lens": DECODE, "rope": "halves"},
+        {"lens": DECODE, "rope": "pairs", "window": 17, "softcap": 2.0},
+        {"lens": [(1, 300), (1, 3)], "rope": "part", "head_dim": 80, "page_size": 16},
+        {"lens": [(1, 9), (1, 290)], "rope": None, "heads": 6, "kv_heads": 2},
+    ],
+    ids=["halves", "pairs, window", "part of a head", "no rope"],
+)
+def test_decode_attention_prepares_its_heads(
+    reference: Ops,
+    settings: dict[str, Any],
+    norm_offset: float | None,
+    paged_case: Callable[..., Any],
+    device: torch.device,
+    randn: Callable[..., Tensor],
+    check: Check,
+    poison: None,
+) -> None:
+    """One launch against prepare_qkv and attention one after the other."""
+    settings = dict(settings)
+    kind, softcap = settings.pop("rope"), settings.pop("softcap", None)
+    case = paged_case(**settings)
+    kv_heads, head_dim = case.k_pages.shape[1], case.k_pages.shape[3]
+    k, v = randn(2, len(case.q), kv_heads, head_dim)
+    rope = norm = None
+    if kind is not None:
+        rotary_dim = head_dim // 2 if kind == "part" else head_dim
+        rope = Rope(randn(400, rotary_dim), interleaved=kind == "pairs")
+    if norm_offset is not None:
+        norm = HeadNorm(*randn(2, head_dim), 1e-6, norm_offset)
+    how = (0.2, settings.get("window"), softcap)
+    own = [case.q.clone(), case.k_pages.clone(), case.v_pages.clone()]
+    positions = case.batch.seq_lens - 1
+    reference.prepare_qkv(
+        own[0], k.clone(), v, norm, rope, positions, own[1], own[2], case.batch.slots
+    )
+    expected = reference_attention(*own, case.batch, *how)
+    by_parts = triton_ops(8, "test").by_parts
+    assert by_parts is not None
+    actual = by_parts.decode(case.q, k, v, norm, rope, case.k_pages, case.v_pages, case.batch, *how)
+    check(actual, expected)
+    check(case.k_pages.nan_to_num(), own[1].nan_to_num())
+    check(case.v_pages.nan_to_num(), own[2].nan_to_num())
 
 
 def test_queries_in_a_fused_projection(
@@ -159,9 +217,32 @@ def test_reference_is_dense_attention(
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_number_of_splits() -> None:
-    """One per sequence when the batch fills the device; bounded by the keys there are."""
-    assert tuning.num_splits(programs=264, keys=8192, num_cores=132) == 1
-    assert tuning.num_splits(programs=8, keys=8192, num_cores=132) == 32
-    assert tuning.num_splits(programs=8, keys=500, num_cores=132) == 2
-    assert tuning.num_splits(programs=1, keys=1 << 20, num_cores=132) == tuning.MAX_SPLITS
+def test_parts_fill_the_device_and_cover_every_key() -> None:
+    """A small batch is cut finely, a large one not at all, a long sequence among short ones is."""
+
+    def counts(lens: list[int], window: int | None = None) -> list[int]:
+        seq_lens = np.array([1, *lens], np.int32)
+        starts = np.array([0, *range(3, 4 + len(lens))], np.int32)  # the first one prefills
+        rows = np.arange(len(seq_lens), dtype=np.int32)[::-1]
+        parts = plan_parts(starts, rows, seq_lens, window, num_kv_heads=8, num_cores=132)
+        assert len(parts) <= max_parts(len(seq_lens), 8, 132)
+        found = []
+        for sequence in range(1, len(seq_lens)):
+            own = parts[parts[:, TOKEN] == starts[sequence]]
+            assert (own[:, ROW] == rows[sequence]).all()
+            assert (own[:, SEQ_LEN] == seq_lens[sequence]).all()
+            assert own[:, PART].tolist() == list(range(len(own)))
+            assert (own[:, NUM_PARTS] == len(own)).all()
+            found.append(len(own))
+        assert sum(found) == len(parts)
+        return found
+
+    assert counts([8192]) == [32]
+    assert counts([500]) == [4]
+    assert counts([20, 1]) == [1, 1]
+    assert counts([1024] * 256) == [1] * 256
+    assert counts([1 << 20], window=300) == [3]
+    long, *short = counts([100_000] + [500] * 63)
+    assert long > 15
+    assert short == [1] * 63
+    assert counts([]) == []

@@ -1,6 +1,6 @@
 """The ragged batch of one step as the model and the attention op see it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from torch import Tensor
@@ -21,6 +21,11 @@ class AttentionBatch:
         page_size: P.
         host_query_lens, host_seq_lens: [S] int32, the same numbers on the host.
         max_query_len, max_seq_len: their maxima.
+        memo: what an op works out of the above in the step's first layer, for the others.
+        parts: [W, 5] int32, how decode attention cuts the sequences of one query, as
+            `attention.parts.plan_parts` has it; token -1 is padding. None where attention
+            takes them like any others.
+        arrivals: [R, K] int32 zeros beside `parts`; left zero.
     """
 
     query_starts: Tensor
@@ -33,6 +38,9 @@ class AttentionBatch:
     host_seq_lens: np.ndarray
     max_query_len: int
     max_seq_len: int
+    parts: Tensor | None = None
+    arrivals: Tensor | None = None
+    memo: dict[tuple[int | None, int], object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

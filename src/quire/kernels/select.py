@@ -9,14 +9,16 @@ import logging
 from quire.kernels.activation import reference as activation_reference
 from quire.kernels.attention import reference as attention_reference
 from quire.kernels.attention import torch_attention
+from quire.kernels.attention.parts import max_parts, plan_parts
 from quire.kernels.experts import reference as experts_reference
 from quire.kernels.experts import torch_experts
-from quire.kernels.kv_write import reference as kv_write_reference
+from quire.kernels.matmul import reference as matmul_reference
 from quire.kernels.norm import reference as norm_reference
-from quire.kernels.rope import reference as rope_reference
+from quire.kernels.qkv import reference as qkv_reference
 from quire.kernels.sample import reference as sample_reference
 from quire.kernels.sample import torch_sample
-from quire.kernels.table import Ops
+from quire.kernels.stage import reference as stage_reference
+from quire.kernels.table import AttentionByParts, Ops
 from quire.platform.caps import DeviceCaps
 
 logger = logging.getLogger(__name__)
@@ -42,16 +44,18 @@ def _announce(message: str) -> None:
 
 def reference_ops(reason: str) -> Ops:
     """Every op by its plain-torch reference, on any device torch has."""
-    names = tuple(name for name in Ops.__dataclass_fields__ if name != "reasons")
+    names = (field for field in Ops.__dataclass_fields__ if field not in ("reasons", "by_parts"))
     return Ops(
         rms_norm=norm_reference.rms_norm,
         add_rms_norm=norm_reference.add_rms_norm,
-        rope=rope_reference.rope,
-        write_kv=kv_write_reference.write_kv,
+        prepare_qkv=qkv_reference.prepare_qkv,
         attention=attention_reference.attention,
+        linear=matmul_reference.linear,
         gated_act=activation_reference.gated_act,
         experts=experts_reference.experts,
         sample=sample_reference.sample,
+        stage=stage_reference.stage,
+        append=stage_reference.append,
         reasons=dict.fromkeys(names, f"reference: {reason}"),
     )
 
@@ -62,21 +66,25 @@ def torch_ops(reason: str) -> Ops:
     return Ops(
         rms_norm=norm_reference.rms_norm,
         add_rms_norm=norm_reference.add_rms_norm,
-        rope=rope_reference.rope,
-        write_kv=kv_write_reference.write_kv,
+        prepare_qkv=qkv_reference.prepare_qkv,
         attention=torch_attention.attention,
+        linear=matmul_reference.linear,
         gated_act=activation_reference.gated_act,
         experts=torch_experts.experts,
         sample=torch_sample.sample,
+        stage=stage_reference.stage,
+        append=stage_reference.append,
         reasons={
             "rms_norm": plain,
             "add_rms_norm": plain,
-            "rope": plain,
-            "write_kv": plain,
+            "prepare_qkv": plain,
             "attention": f"torch: gathered pages through torch's fused attention; {reason}",
+            "linear": f"torch: its own matmul, on weights dequantized for it; {reason}",
             "gated_act": plain,
             "experts": f"torch: one matmul per expert in use; {reason}",
             "sample": f"torch: sorts and draws noise only where a row asks for it; {reason}",
+            "stage": plain,
+            "append": plain,
         },
     )
 
@@ -86,28 +94,38 @@ def triton_ops(num_cores: int, reason: str) -> Ops:
     from quire.kernels.activation import triton_activation
     from quire.kernels.attention import triton_attention
     from quire.kernels.experts import triton_experts
-    from quire.kernels.kv_write import triton_kv_write
+    from quire.kernels.matmul import triton_matmul
     from quire.kernels.norm import triton_norm
-    from quire.kernels.rope import triton_rope
+    from quire.kernels.qkv import triton_qkv
     from quire.kernels.sample import triton_sample
+    from quire.kernels.stage import triton_stage
 
     return Ops(
         rms_norm=triton_norm.rms_norm,
         add_rms_norm=triton_norm.add_rms_norm,
-        rope=triton_rope.rope,
-        write_kv=triton_kv_write.write_kv,
-        attention=functools.partial(triton_attention.attention, num_cores=num_cores),
+        prepare_qkv=triton_qkv.prepare_qkv,
+        attention=triton_attention.attention,
+        linear=triton_matmul.linear,
         gated_act=triton_activation.gated_act,
         experts=triton_experts.experts,
         sample=triton_sample.sample,
+        stage=triton_stage.stage,
+        append=triton_stage.append,
         reasons={
             "rms_norm": f"triton: one pass over a row; {reason}",
             "add_rms_norm": f"triton: addition and norm in one pass; {reason}",
-            "rope": f"triton: queries and keys in one launch; {reason}",
-            "write_kv": f"triton: keys and values in one launch; {reason}",
-            "attention": f"triton: any query lengths, keys split at small decode batches; {reason}",
+            "prepare_qkv": f"triton: norm, rotation and storing in one launch; {reason}",
+            "attention": f"triton: one kernel for prompts, one for single queries; {reason}",
+            "linear": f"triton: for the tokens of a decode step; torch beyond; {reason}",
             "gated_act": f"triton: one pass over gate and up; {reason}",
             "experts": f"triton: two grouped matmuls over tokens sorted by expert; {reason}",
             "sample": f"triton: thresholds by search instead of a sort; {reason}",
+            "stage": f"triton: a decode step's inputs in one launch; {reason}",
+            "append": f"triton: one launch; {reason}",
         },
+        by_parts=AttentionByParts(
+            decode=triton_attention.decode_attention,
+            plan=functools.partial(plan_parts, num_cores=num_cores),
+            limit=functools.partial(max_parts, num_cores=num_cores),
+        ),
     )

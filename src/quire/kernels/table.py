@@ -8,23 +8,58 @@ P tokens per page, L rope table length.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
 from quire.kernels.batch import AttentionBatch
+from quire.quant.layouts.layout import Layout
 
 # rms_norm(x [..., E], weight [E], eps, weight_offset) -> [..., E], statistics in fp32
 RmsNorm = Callable[[Tensor, Tensor, float, float], Tensor]
 # add_rms_norm(x [T, E], residual [T, E], weight [E], eps, weight_offset)
 #   -> (norm(x + residual), x + residual)
 AddRmsNorm = Callable[[Tensor, Tensor, Tensor, float, float], tuple[Tensor, Tensor]]
-# rope(q [T, H, D], k [T, K, D], table [L, rotary_dim] fp32 = cos then sin halves,
-#   positions [T], interleaved) -> None; rotates the first rotary_dim of q and k in place
-Rope = Callable[[Tensor, Tensor, Tensor, Tensor, bool], None]
-# write_kv(k [T, K, D], v [T, K, D], k_pages [N, K, P, D], v_pages, slots [T] int64) -> None
-WriteKV = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], None]
+# prepare_qkv(q [T, H, D], k [T, K, D], v [T, K, D], norm, rope, positions [T],
+#   k_pages [N, K, P, D], v_pages, slots [T] int64) -> None; q in place, k and v into the pages
+PrepareQKV = Callable[
+    [
+        Tensor,
+        Tensor,
+        Tensor,
+        "HeadNorm | None",
+        "Rope | None",
+        Tensor,
+        Tensor,
+        Tensor,
+        Tensor,
+    ],
+    None,
+]
 # attention(q [T, H, D], k_pages, v_pages, batch, scale, window, softcap) -> [T, H, D]
 Attention = Callable[
     [Tensor, Tensor, Tensor, AttentionBatch, float, int | None, float | None], Tensor
+]
+# linear(weight [out, in] in its layout, bias [out] or None, activation or None) -> the function
+#   of a layer, x [T, in] -> x W^T + b [T, out]; with an activation the weight's rows are gate,
+#   then up, and the result is act(gate) * up [T, out / 2]. The weight may be filled later.
+Linear = Callable[[Layout, Tensor | None, str | None], Callable[[Tensor], Tensor]]
+# decode_attention(q, k, v, norm, rope, k_pages, v_pages, batch, scale, window, softcap)
+#   -> [T, H, D]; prepare_qkv and attention for a batch with `parts` and nothing else in it
+DecodeAttention = Callable[
+    [
+        Tensor,
+        Tensor,
+        Tensor,
+        "HeadNorm | None",
+        "Rope | None",
+        Tensor,
+        Tensor,
+        AttentionBatch,
+        float,
+        int | None,
+        float | None,
+    ],
+    Tensor,
 ]
 # gated_act(x [T, 2F] = gate then up, activation) -> act(gate) * up [T, F]
 GatedAct = Callable[[Tensor, str], Tensor]
@@ -35,6 +70,47 @@ Experts = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, str], Tensor]
 #   seed [S] int64, positions [S] int64) -> token ids [S] int64, -1 where a row is not a number
 Sample = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
+# stage(tokens [R, L] int32, page_table [R, M] int32, rows [S] int32, seq_lens [S] int32,
+#   new_pages [S] int32, token_ids [S] int64, positions [S] int64, slots [S] int64, page_size)
+#   -> None; fills the last three for sequences of one query each
+Stage = Callable[
+    [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, int],
+    None,
+]
+# append(tokens [R, L] int32, rows [S] int32, seq_lens [S] int32, sampled [S] int64) -> None
+Append = Callable[[Tensor, Tensor, Tensor, Tensor], None]
+# plan_parts(query_starts [S + 1], rows [S], seq_lens [S], window, num_kv_heads) -> [W, 5], int32 on
+#   the host: what `AttentionBatch.parts` is to hold; at most max_parts(S, num_kv_heads) lines
+PlanParts = Callable[[np.ndarray, np.ndarray, np.ndarray, int | None, int], np.ndarray]
+MaxParts = Callable[[int, int], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Rope:
+    """Rotary embedding: `table` [L, rotary_dim] fp32, cos then sin halves by position."""
+
+    table: Tensor
+    interleaved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HeadNorm:
+    """RMSNorm of each head of q and k: weights [D]."""
+
+    q_weight: Tensor
+    k_weight: Tensor
+    eps: float
+    weight_offset: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionByParts:
+    """Decode attention of its own, and how it wants single-query sequences planned."""
+
+    decode: DecodeAttention
+    plan: PlanParts
+    limit: MaxParts
+
 
 @dataclass(frozen=True, slots=True)
 class Ops:
@@ -42,13 +118,16 @@ class Ops:
 
     rms_norm: RmsNorm
     add_rms_norm: AddRmsNorm
-    rope: Rope
-    write_kv: WriteKV
+    prepare_qkv: PrepareQKV
     attention: Attention
+    linear: Linear
     gated_act: GatedAct
     experts: Experts
     sample: Sample
+    stage: Stage
+    append: Append
     reasons: dict[str, str]
+    by_parts: AttentionByParts | None = None  # None where attention needs no plan
 
     def explain(self) -> str:
         """A line per op: the implementation in use and the reason."""

@@ -6,24 +6,21 @@ import torch
 from torch import Tensor, nn
 
 from quire.kernels.batch import AttentionBatch, LayerCache
-from quire.kernels.table import Ops
+from quire.kernels.table import HeadNorm, Ops, Rope
 from quire.layers.linear import Linear
-from quire.layers.norm import make_norm
+from quire.layers.norm import RmsNorm, make_norm
 from quire.layers.parameters import Maker
-from quire.layers.rotary import Rotary
-from quire.models.recipe import AttentionRecipe
+from quire.models.recipe import AttentionRecipe, NormRecipe
 
 # (q [T, H, D], k [T, K, D]) -> the same, normalised
 _Normalise = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-# (q, k, positions [T]) -> None, in place
-_Rotate = Callable[[Tensor, Tensor, Tensor], None]
 
 
 class Attention(nn.Module):
     """One layer's softmax attention. q, k and v come from one matmul, rows q over k over v."""
 
     def __init__(
-        self, recipe: AttentionRecipe, hidden: int, ops: Ops, rotary: Rotary | None, make: Maker
+        self, recipe: AttentionRecipe, hidden: int, ops: Ops, rope: Rope | None, make: Maker
     ) -> None:
         super().__init__()
         h, k, d = recipe.num_heads, recipe.num_kv_heads, recipe.head_dim
@@ -32,23 +29,30 @@ class Attention(nn.Module):
         self._sizes = [h * d, k * d, k * d]
         self._heads, self._kv_heads, self._head_dim = h, k, d
         self._scale, self._window, self._softcap = recipe.scale, recipe.window, recipe.softcap
-        self._write_kv, self._attend = ops.write_kv, ops.attention
-        self._normalise = self._make_qk_norm(recipe, ops, make)
-        self._rotate: _Rotate = _no_rotation if rotary is None else rotary
+        self._prepare, self._attend, self._rope = ops.prepare_qkv, ops.attention, rope
+        self._decode = None if ops.by_parts is None else ops.by_parts.decode
+        self._head_norm: HeadNorm | None = None
+        self._normalise: _Normalise = _no_norm
+        if recipe.qk_norm is not None:
+            self._make_qk_norm(recipe, recipe.qk_norm, ops, make)
 
-    def _make_qk_norm(self, recipe: AttentionRecipe, ops: Ops, make: Maker) -> _Normalise:
-        if recipe.qk_norm is None:
-            return _no_norm
+    def _make_qk_norm(
+        self, recipe: AttentionRecipe, norm: NormRecipe, ops: Ops, make: Maker
+    ) -> None:
+        """RMSNorm of each head is part of `prepare_qkv`; other norms come before it."""
         h, k, d = recipe.num_heads, recipe.num_kv_heads, recipe.head_dim
         whole = recipe.qk_norm_scope == "all"
-        q_norm = self.q_norm = make_norm(recipe.qk_norm, h * d if whole else d, ops, make)
-        k_norm = self.k_norm = make_norm(recipe.qk_norm, k * d if whole else d, ops, make)
-        if not whole:
-            return lambda q, k: (q_norm(q), k_norm(k))
-        return lambda q, k: (
-            q_norm(q.flatten(1)).view(q.shape),
-            k_norm(k.flatten(1)).view(k.shape),
-        )
+        q_norm = self.q_norm = make_norm(norm, h * d if whole else d, ops, make)
+        k_norm = self.k_norm = make_norm(norm, k * d if whole else d, ops, make)
+        if whole:
+            self._normalise = lambda q, k: (
+                q_norm(q.flatten(1)).view(q.shape),
+                k_norm(k.flatten(1)).view(k.shape),
+            )
+        elif isinstance(q_norm, RmsNorm) and isinstance(k_norm, RmsNorm):
+            self._head_norm = HeadNorm(q_norm.weight, k_norm.weight, norm.eps, norm.weight_offset)
+        else:
+            self._normalise = lambda q, k: (q_norm(q), k_norm(k))
 
     def forward(
         self, x: Tensor, positions: Tensor, batch: AttentionBatch, cache: LayerCache
@@ -60,19 +64,17 @@ class Attention(nn.Module):
         k = k.unflatten(-1, (self._kv_heads, self._head_dim))  # [T, K, D]
         v = v.unflatten(-1, (self._kv_heads, self._head_dim))
         q, k = self._normalise(q, k)
-        self._rotate(q, k, positions)
         k_pages, v_pages = cache
-        self._write_kv(k, v, k_pages, v_pages, batch.slots)
-        attended = self._attend(
-            q, k_pages, v_pages, batch, self._scale, self._window, self._softcap
-        )  # [T, H, D]
+        how = self._scale, self._window, self._softcap
+        norm, rope = self._head_norm, self._rope
+        if self._decode is not None and batch.max_query_len == 1:
+            attended = self._decode(q, k, v, norm, rope, k_pages, v_pages, batch, *how)
+        else:
+            self._prepare(q, k, v, norm, rope, positions, k_pages, v_pages, batch.slots)
+            attended = self._attend(q, k_pages, v_pages, batch, *how)  # [T, H, D]
         projected: Tensor = self.out(attended.flatten(1))
         return projected
 
 
 def _no_norm(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     return q, k
-
-
-def _no_rotation(q: Tensor, k: Tensor, positions: Tensor) -> None:
-    return None

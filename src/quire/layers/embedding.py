@@ -44,7 +44,7 @@ class Embedder:
             multiplier = _multiplier(recipe, make.dtype)
             self._steps.append(lambda x, _: x * multiplier)
         if recipe.dim != hidden_size:
-            project = self.modules["project_in"] = Linear(make, recipe.dim, hidden_size)
+            project = self.modules["project_in"] = Linear(make.dense, recipe.dim, hidden_size)
             self._steps.append(lambda x, _: project(x))
         if recipe.num_positions is not None:
             offset = recipe.position_offset

@@ -16,7 +16,7 @@ class Experts(nn.Module):
 
     def __init__(self, recipe: MoeRecipe, hidden: int, ops: Ops, make: Maker) -> None:
         super().__init__()
-        self.router = Linear(make, hidden, recipe.num_experts)
+        self.router = Linear(make.dense, hidden, recipe.num_experts)
         self.gate_up = make.empty(recipe.num_experts, 2 * recipe.size, hidden)
         self.down = make.empty(recipe.num_experts, hidden, recipe.size)
         self._top_k, self._activation = recipe.top_k, recipe.activation

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from quire.layers.parameters import Maker
 from quire.models.recipe import HeadRecipe
+from quire.quant.layouts.layout import Dense
 
 
 class Head(nn.Module):
@@ -19,6 +19,7 @@ class Head(nn.Module):
         super().__init__()
         self.weight = make.empty(vocab_size, dim) if tied is None else tied
         self.bias = make.empty(vocab_size) if recipe.bias else None
+        self._product = make.linear(Dense(self.weight), self.bias, None)
         self._steps: list[Callable[[Tensor], Tensor]] = []
         if recipe.multiplier != 1.0:
             multiplier = recipe.multiplier
@@ -29,7 +30,7 @@ class Head(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[n, dim] -> [n, V] float32."""
-        logits = F.linear(hidden, self.weight, self.bias).float()
+        logits = self._product(hidden).float()
         for step in self._steps:
             logits = step(logits)
         return logits

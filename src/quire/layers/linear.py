@@ -1,19 +1,31 @@
-"""Linear: y = x W^T + b. The seam where quantized weight layouts will plug in."""
+"""Linear: y = x W^T + b, the weight in a layout that the model was built for."""
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from quire.layers.parameters import Maker
 
 
 class Linear(nn.Module):
-    """`weight` [out, in] and `bias` [out] or None."""
+    """`weight` [out, in], or whatever tensors its layout has, and `bias` [out] or None.
 
-    def __init__(self, make: Maker, inputs: int, outputs: int, bias: bool = False) -> None:
+    With an `activation` the rows are gate, then up, and the output is act(gate) * up [out / 2].
+    """
+
+    def __init__(
+        self,
+        make: Maker,
+        inputs: int,
+        outputs: int,
+        bias: bool = False,
+        activation: str | None = None,
+    ) -> None:
         super().__init__()
-        self.weight = make.empty(outputs, inputs)
+        self.layout = make.layout.empty(outputs, inputs, make.dtype, make.device)
+        for name, tensor in self.layout.tensors().items():
+            self.register_parameter(name, nn.Parameter(tensor, requires_grad=False))
         self.bias = make.empty(outputs) if bias else None
+        self._product = make.linear(self.layout, self.bias, activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., in] -> [..., out]."""
-        return F.linear(x, self.weight, self.bias)
+        """[T, in] -> [T, out]."""
+        return self._product(x)

@@ -1,4 +1,4 @@
-"""Dense MLP: gated (through the fused op) or plain."""
+"""Dense MLP: gated or plain."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from quire.kernels.table import Ops
 from quire.layers.linear import Linear
 from quire.layers.parameters import Maker
 from quire.models.recipe import Activation, MlpRecipe
@@ -15,15 +14,14 @@ from quire.models.recipe import Activation, MlpRecipe
 class GatedMlp(nn.Module):
     """down(act(gate(x)) * up(x)), gate and up from one matmul, gate rows first."""
 
-    def __init__(self, recipe: MlpRecipe, hidden: int, ops: Ops, make: Maker) -> None:
+    def __init__(self, recipe: MlpRecipe, hidden: int, make: Maker) -> None:
         super().__init__()
-        self.gate_up = Linear(make, hidden, 2 * recipe.size, recipe.bias)
+        self.gate_up = Linear(make, hidden, 2 * recipe.size, recipe.bias, recipe.activation)
         self.down = Linear(make, recipe.size, hidden, recipe.bias)
-        self._act, self._activation = ops.gated_act, recipe.activation
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, E] -> [T, E]."""
-        made: Tensor = self.down(self._act(self.gate_up(x), self._activation))
+        made: Tensor = self.down(self.gate_up(x))
         return made
 
 
@@ -42,9 +40,9 @@ class PlainMlp(nn.Module):
         return made
 
 
-def make_mlp(recipe: MlpRecipe, hidden: int, ops: Ops, make: Maker) -> GatedMlp | PlainMlp:
+def make_mlp(recipe: MlpRecipe, hidden: int, make: Maker) -> GatedMlp | PlainMlp:
     """The dense MLP of `recipe`."""
-    return GatedMlp(recipe, hidden, ops, make) if recipe.gated else PlainMlp(recipe, hidden, make)
+    return (GatedMlp if recipe.gated else PlainMlp)(recipe, hidden, make)
 
 
 def activation_function(activation: Activation) -> Callable[[Tensor], Tensor]:

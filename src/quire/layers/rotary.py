@@ -12,26 +12,15 @@ The formulas are those of transformers' modeling_rope_utils.
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from quire.kernels.table import Ops
+from quire.kernels.table import Rope
 from quire.models.recipe import RopeRecipe
 
 
-class Rotary(nn.Module):
-    """Rotates q and k by position; `table` is [L, rotary_dim] fp32, cos then sin halves."""
-
-    table: Tensor
-
-    def __init__(self, rope: RopeRecipe, max_len: int, ops: Ops, device: torch.device) -> None:
-        super().__init__()
-        self.register_buffer("table", rotary_table(rope, max_len).to(device), persistent=False)
-        self.interleaved = rope.interleaved
-        self._rope = ops.rope
-
-    def forward(self, q: Tensor, k: Tensor, positions: Tensor) -> None:
-        """Rotate q [T, H, D] and k [T, K, D] in place; positions [T]."""
-        self._rope(q, k, self.table, positions, self.interleaved)
+def make_rope(rope: RopeRecipe, max_len: int, device: torch.device) -> Rope:
+    """The table of `rope` for positions below `max_len`, on `device`."""
+    return Rope(rotary_table(rope, max_len).to(device), rope.interleaved)
 
 
 def rotary_table(rope: RopeRecipe, max_len: int) -> Tensor:

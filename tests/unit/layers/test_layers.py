@@ -21,7 +21,7 @@ from quire.models.recipe import (
 )
 
 OPS = torch_ops("a test")
-MAKE = Maker(torch.float32, torch.device("cpu"))
+MAKE = Maker(torch.float32, torch.device("cpu"), OPS.linear)
 RMS = NormRecipe("rms", 1e-5)
 LAYER = NormRecipe("layer", 1e-5, bias=True)
 
@@ -102,7 +102,7 @@ def test_every_step_of_an_embedding() -> None:
 
 
 def test_an_embedding_multiplier_can_be_rounded_to_the_dtype() -> None:
-    make = Maker(torch.bfloat16, torch.device("cpu"))
+    make = Maker(torch.bfloat16, torch.device("cpu"), OPS.linear)
     recipe = EmbeddingRecipe(8, 3072**0.5, round_multiplier=True)
     embed = Embedder(recipe, 4, 8, OPS, make)
     embed.table.weight.data.fill_(1.0)
@@ -114,11 +114,12 @@ def test_an_embedding_multiplier_can_be_rounded_to_the_dtype() -> None:
 def test_mlp(activation, bias: bool) -> None:
     act = activation_function(activation)
     x = torch.randn(3, 8)
-    gated = make_mlp(MlpRecipe(5, activation, bias=bias), 8, OPS, MAKE)
+    gated = make_mlp(MlpRecipe(5, activation, bias=bias), 8, MAKE)
     filled(gated)
-    gate, up = gated.gate_up(x).split(5, dim=-1)
+    both = torch.nn.functional.linear(x, gated.gate_up.weight, gated.gate_up.bias)
+    gate, up = both.split(5, dim=-1)
     torch.testing.assert_close(gated(x), gated.down(act(gate) * up))
-    plain = make_mlp(MlpRecipe(5, activation, gated=False, bias=bias), 8, OPS, MAKE)
+    plain = make_mlp(MlpRecipe(5, activation, gated=False, bias=bias), 8, MAKE)
     filled(plain)
     torch.testing.assert_close(plain(x), plain.down(act(plain.up(x))))
     assert (plain.up.bias is not None) == bias
@@ -148,7 +149,7 @@ def test_experts_are_weighed_by_their_share(renormalize: bool) -> None:
 
 
 def test_logits_are_fp32_scaled_then_capped() -> None:
-    make = Maker(torch.bfloat16, torch.device("cpu"))
+    make = Maker(torch.bfloat16, torch.device("cpu"), OPS.linear)
     head = Head(HeadRecipe(False, bias=True, softcap=3.0, multiplier=0.5), 10, 8, None, make)
     filled(head)
     hidden = torch.randn(2, 8).bfloat16()

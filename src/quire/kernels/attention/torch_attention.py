@@ -4,7 +4,16 @@ Sequences with one query (decode) are gathered together, padded to the longest o
 the others go one by one, a block of queries at a time with just the keys it sees. Grouped
 query heads share keys and values through views. Only 16-bit gathers stay 16-bit: a soft cap,
 which the fused attention lacks, is computed in fp32 by plain matmuls.
+
+A query's result is the same to the last bit however many queries and sequences are computed with
+it, so that what was decoded token by token can be computed again as a prompt (after a preemption,
+or in another process) and goes on as before. The matmuls inside add up in an order that depends
+on their shape, hence three rules: there is always a mask, rows come in fours, and the number of
+keys is one of `_padded`'s.
 """
+
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -14,143 +23,34 @@ from torch import Tensor
 from quire.kernels.batch import AttentionBatch
 
 GATHER_BYTES = 4 << 20  # of keys in one decode call: stays near the cache, bounds memory
-QUERY_BLOCK = 512  # queries of a prompt that share one mask
+
+# The shapes that agree, found with torch 2.13 (MKL, oneDNN) on x86 with AVX-512, bf16, fp16 and
+# fp32, head dims 16 to 256, 2026-11-21: rows in fours, as fewer take other paths; and of the 512
+# keys that the fused attention takes at a time, up to 192 or from 384 on, as the sum over a
+# number in between is cut in two.
+_ROWS = 4
+_KEYS = 512
+_UNCUT, _CUT_LIKE_ALL = 192, 384
+_LANES = 16
 
 
-def _gather(pages: Tensor, ids: Tensor) -> Tensor:
-    """pages [N, K, P, D], ids [S, m] -> their tokens [S, K, m * P, D], in one copy."""
-    num_pages, num_kv_heads, page_size, head_dim = pages.shape
-    heads = torch.arange(num_kv_heads, device=pages.device)
-    if pages.is_contiguous():
-        index = ids[:, None, :] * num_kv_heads + heads[:, None]  # [S, K, m]
-        flat = pages.view(num_pages * num_kv_heads, page_size * head_dim)
-        tokens = flat.index_select(0, index.flatten())
-    else:
-        tokens = pages[ids[:, None, :], heads[:, None]]
-    return tokens.view(ids.shape[0], num_kv_heads, -1, head_dim)
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Queries of a read that share a mask."""
+
+    queries: slice
+    keys: slice
+    visible: Tensor  # broadcastable to [.., .., queries, keys]
 
 
-def _attend(
-    q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, scale: float, softcap: float | None
-) -> Tensor:
-    """q [B, G, Q, D], k and v [B, 1, L, D], visible broadcastable to [B, G, Q, L] -> as q."""
-    if softcap is None:
-        k, v = k.expand(-1, q.shape[1], -1, -1), v.expand(-1, q.shape[1], -1, -1)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=visible, scale=scale)
-    scores = q.float() @ k.float().transpose(-1, -2) * scale
-    scores = torch.tanh_(scores.div_(softcap)).mul_(softcap)
-    if visible is not None:
-        scores.masked_fill_(~visible, float("-inf"))
-    return (scores.softmax(-1) @ v.float()).to(q.dtype)
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Sequences whose keys are gathered together: several with one query each, or one."""
 
-
-def _decode(
-    q: Tensor,
-    k_pages: Tensor,
-    v_pages: Tensor,
-    batch: AttentionBatch,
-    sequences: np.ndarray,
-    scale: float,
-    window: int | None,
-    softcap: float | None,
-) -> Tensor:
-    """q [S, H, D], the only query of each of `sequences` [S] -> [S, H, D]."""
-    num_sequences, num_heads, head_dim = q.shape
-    num_kv_heads, page_size = k_pages.shape[1], batch.page_size
-    index = torch.from_numpy(sequences).to(q.device)
-    seq_lens = batch.seq_lens[index].long()[:, None]  # [S, 1]
-    firsts = (seq_lens - window).clamp(min=0) if window else torch.zeros_like(seq_lens)
-    first_columns = firsts // page_size
-    num_columns = int(_columns(batch.host_seq_lens[sequences], window, page_size).max())
-    columns = first_columns + torch.arange(num_columns, device=q.device)  # [S, m]
-    ids = batch.page_table[batch.rows[index].long()[:, None], _clip(columns, seq_lens, page_size)]
-    offsets = torch.arange(num_columns * page_size, device=q.device)
-    keys = first_columns * page_size + offsets  # [S, L] positions
-    visible = (keys >= firsts) & (keys < seq_lens)
-    k, v = _gather(k_pages, ids.long()), _gather(v_pages, ids.long())  # [S, K, L, D]
-    if bool(visible.all()):
-        mask = None
-    else:
-        # What no query sees may hold anything, NaN included, and 0 * NaN is NaN.
-        rows, hidden = (~visible).nonzero(as_tuple=True)
-        k[rows, :, hidden] = 0
-        v[rows, :, hidden] = 0
-        mask = visible[:, None, None, :].expand(-1, num_kv_heads, 1, -1)
-        mask = mask.reshape(num_sequences * num_kv_heads, 1, 1, -1)
-    # A KV head's query heads take the place of a prompt's queries: [S * K, 1, G, D].
-    out = _attend(
-        q.reshape(num_sequences * num_kv_heads, 1, -1, head_dim),
-        k.view(num_sequences * num_kv_heads, 1, -1, head_dim),
-        v.view(num_sequences * num_kv_heads, 1, -1, head_dim),
-        mask,
-        scale,
-        softcap,
-    )
-    return out.reshape(num_sequences, num_heads, head_dim)
-
-
-def _clip(columns: Tensor, seq_lens: Tensor, page_size: int) -> Tensor:
-    """Columns past a sequence's last page read that page again (and are masked)."""
-    return torch.minimum(columns, (seq_lens - 1) // page_size)
-
-
-def _columns(seq_lens: np.ndarray, window: int | None, page_size: int) -> np.ndarray:
-    """[S] seq_lens -> how many page-table columns the last query of each sees."""
-    firsts = np.zeros_like(seq_lens) if window is None else np.maximum(seq_lens - window, 0)
-    return (seq_lens - 1) // page_size - firsts // page_size + 1
-
-
-def _buckets(columns: np.ndarray, column_bytes: int) -> list[np.ndarray]:
-    """Columns by sequence -> index arrays of sequences that waste at most half by padding."""
-    buckets = []
-    classes = np.ceil(np.log2(columns)).astype(np.int64)
-    for size_class in np.unique(classes):
-        members = np.flatnonzero(classes == size_class)
-        limit = max(1, GATHER_BYTES // (column_bytes << int(size_class)))
-        buckets += [members[i : i + limit] for i in range(0, len(members), limit)]
-    return buckets
-
-
-def _prefill(
-    q: Tensor,
-    k_pages: Tensor,
-    v_pages: Tensor,
-    page_ids: Tensor,
-    seq_len: int,
-    scale: float,
-    window: int | None,
-    softcap: float | None,
-) -> Tensor:
-    """q [Q, H, D], the last queries of one sequence with pages `page_ids` [M] -> [Q, H, D]."""
-    query_len, num_heads, head_dim = q.shape
-    num_kv_heads, page_size = k_pages.shape[1], k_pages.shape[2]
-    offset = seq_len - query_len
-    first = 0 if window is None else max(0, offset - window + 1)
-    column = first // page_size
-    ids = page_ids[column : (seq_len - 1) // page_size + 1].long().unsqueeze(0)
-    base = column * page_size  # position of the gathered keys' first
-    k, v = _gather(k_pages, ids).squeeze(0), _gather(v_pages, ids).squeeze(0)  # [K, L, D]
-    groups = q.unflatten(1, (num_kv_heads, -1)).permute(1, 2, 0, 3)  # [K, G, Q, D]
-    out = torch.empty(groups.shape, dtype=q.dtype, device=q.device)
-    for start in range(0, query_len, QUERY_BLOCK):
-        end = min(start + QUERY_BLOCK, query_len)
-        high = offset + end  # keys [low, high) are seen by some query of the block
-        low = 0 if window is None else max(0, offset + start - window + 1)
-        keys = torch.arange(low, high, device=q.device)
-        queries = torch.arange(offset + start, offset + end, device=q.device).unsqueeze(1)
-        visible = keys <= queries  # [end - start, high - low]
-        if window is not None:
-            visible &= keys > queries - window
-        span = slice(low - base, high - base)
-        out[:, :, start:end] = _attend(
-            groups[:, :, start:end],
-            k[:, None, span],
-            v[:, None, span],
-            visible[None, None],
-            scale,
-            softcap,
-        )
-    return out.permute(2, 0, 1, 3).reshape(query_len, num_heads, head_dim)
+    tokens: Tensor | slice  # of the step; a tensor where each sequence has one query
+    pages: Tensor  # [S, 1, m]
+    dirty: tuple[Tensor, Tensor]  # (sequence, key) of slots that may hold anything, NaN included
+    blocks: list[_Block]
 
 
 def attention(
@@ -163,23 +63,185 @@ def attention(
     softcap: float | None,
 ) -> Tensor:
     """As `reference.attention`."""
+    num_kv_heads, head_dim = k_pages.shape[1], k_pages.shape[3]
+    reads = cast("list[_Read] | None", batch.memo.get((window, num_kv_heads)))
+    if reads is None:  # the first such layer of the step
+        reads = _plan(batch, window, num_kv_heads, k_pages[0, :, 0].nbytes)
+        batch.memo[window, num_kv_heads] = reads
+    out = torch.empty(q.shape, dtype=q.dtype)
+    for read in reads:
+        k, v = _gather(k_pages, read), _gather(v_pages, read)  # [S, K, L, D]
+        queries = q[read.tokens]
+        if isinstance(read.tokens, Tensor):
+            # A KV head's query heads take the place of a prompt's queries: [S * K, 1, G, D].
+            groups = queries.reshape(len(queries) * num_kv_heads, 1, -1, head_dim)
+            k, v = k.flatten(0, 1).unsqueeze(1), v.flatten(0, 1).unsqueeze(1)
+        else:
+            groups = queries.unflatten(1, (num_kv_heads, -1)).permute(1, 2, 0, 3)  # [K, G, Q, D]
+            k, v = k.transpose(0, 1), v.transpose(0, 1)  # [K, 1, L, D]
+        made = [
+            _attend(
+                groups[:, :, block.queries],
+                k[:, :, block.keys],
+                v[:, :, block.keys],
+                block.visible,
+                scale,
+                softcap,
+            )
+            for block in read.blocks
+        ]
+        result = made[0] if len(made) == 1 else torch.cat(made, 2)
+        if isinstance(read.tokens, slice):
+            result = result.permute(2, 0, 1, 3)
+        out[read.tokens] = result.reshape(queries.shape)
+    return out
+
+
+def _attend(
+    q: Tensor, k: Tensor, v: Tensor, visible: Tensor, scale: float, softcap: float | None
+) -> Tensor:
+    """q [B, G, Q, D], k and v [B, 1, L, D], visible broadcastable to [B, G, Q, L] -> as q."""
+    num_queries = q.shape[2]
+    if missing := -num_queries % _ROWS:
+        q = F.pad(q, (0, 0, 0, missing))
+        if visible.shape[2] > 1:
+            visible = F.pad(visible, (0, 0, 0, missing), value=True)
+    if softcap is None:
+        k, v = k.expand(-1, q.shape[1], -1, -1), v.expand(-1, q.shape[1], -1, -1)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, scale=scale)
+        return out[:, :, :num_queries]
+    scores = q.float() @ k.float().transpose(-1, -2) * scale
+    scores = torch.tanh_(scores.div_(softcap)).mul_(softcap)
+    scores.masked_fill_(~visible, float("-inf"))
+    return (scores.softmax(-1) @ v.float()).to(q.dtype)[:, :, :num_queries]
+
+
+def _gather(pages: Tensor, read: _Read) -> Tensor:
+    """pages [N, K, P, D] -> the tokens that are read [S, K, m * P, D], in one copy."""
+    num_pages, num_kv_heads, page_size, head_dim = pages.shape
+    heads = torch.arange(num_kv_heads)[:, None]
+    if pages.is_contiguous():
+        flat = pages.view(num_pages * num_kv_heads, page_size * head_dim)
+        tokens = flat.index_select(0, (read.pages * num_kv_heads + heads).flatten())
+    else:
+        tokens = pages[read.pages, heads]
+    tokens = tokens.view(read.pages.shape[0], num_kv_heads, -1, head_dim)
+    rows, keys = read.dirty
+    tokens[rows, :, keys] = 0  # 0 * NaN is NaN
+    return tokens
+
+
+# --- what to read, the same for all layers of a step ---
+
+
+def _plan(
+    batch: AttentionBatch, window: int | None, num_kv_heads: int, key_bytes: int
+) -> list[_Read]:
     query_lens, seq_lens = batch.host_query_lens, batch.host_seq_lens
     starts = np.cumsum(query_lens) - query_lens  # [S]
-    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    reads = []
     singles = np.flatnonzero(query_lens == 1)
     if len(singles):
-        columns = _columns(seq_lens[singles], window, batch.page_size)
-        column_bytes = k_pages[0].numel() * k_pages.element_size()
-        for bucket in _buckets(columns, column_bytes):
-            sequences = singles[bucket]
-            tokens = torch.from_numpy(starts[sequences].astype(np.int64)).to(q.device)
-            out[tokens] = _decode(
-                q[tokens], k_pages, v_pages, batch, sequences, scale, window, softcap
+        ends = seq_lens[singles]
+        firsts = np.zeros_like(ends) if window is None else np.maximum(ends - window, 0)
+        for bucket in _buckets(ends - firsts, key_bytes):
+            reads.append(
+                _decode(
+                    batch, singles[bucket], starts[singles[bucket]], firsts[bucket], num_kv_heads
+                )
             )
     for i in np.flatnonzero(query_lens > 1).tolist():
-        span = slice(int(starts[i]), int(starts[i] + query_lens[i]))
-        ids = batch.page_table[batch.rows[i]]
-        out[span] = _prefill(
-            q[span], k_pages, v_pages, ids, int(seq_lens[i]), scale, window, softcap
-        )
-    return out
+        reads.append(_prefill(batch, i, int(starts[i]), window))
+    return reads
+
+
+def _buckets(num_keys: np.ndarray, key_bytes: int) -> list[np.ndarray]:
+    """Keys by sequence -> index arrays of sequences that waste at most half by padding."""
+    buckets = []
+    classes = np.ceil(np.log2(num_keys)).astype(np.int64)
+    for size_class in np.unique(classes):
+        members = np.flatnonzero(classes == size_class)
+        limit = max(1, GATHER_BYTES // (key_bytes << int(size_class)))
+        buckets += [members[i : i + limit] for i in range(0, len(members), limit)]
+    return buckets
+
+
+def _decode(
+    batch: AttentionBatch,
+    sequences: np.ndarray,
+    tokens: np.ndarray,
+    firsts: np.ndarray,
+    num_kv_heads: int,
+) -> _Read:
+    """The last query of each of `sequences`, which see their keys from `firsts` on."""
+    length = _padded(int((batch.host_seq_lens[sequences] - firsts // _KEYS * _KEYS).max()))
+    pages, dirty, positions = _locate(batch, sequences, firsts, length)
+    ends = torch.from_numpy(batch.host_seq_lens[sequences])[:, None]
+    visible = (positions >= torch.from_numpy(firsts)[:, None]) & (positions < ends)  # [S, L]
+    visible = visible[:, None].expand(-1, num_kv_heads, -1).reshape(-1, 1, 1, length)
+    block = _Block(slice(None), slice(length), visible)
+    return _Read(torch.from_numpy(tokens.astype(np.int64)), pages, dirty, [block])
+
+
+def _prefill(batch: AttentionBatch, sequence: int, start: int, window: int | None) -> _Read:
+    """All queries of a sequence, whose tokens are [start, start + query_len) of the step."""
+    seq_len = int(batch.host_seq_lens[sequence])
+    query_len = int(batch.host_query_lens[sequence])
+    offset = seq_len - query_len  # the first query's position
+    first = 0 if window is None else max(0, offset - window + 1)
+    base = first // _KEYS * _KEYS
+    pages, dirty, positions = _locate(
+        batch, np.array([sequence]), np.array([first]), _padded(seq_len - base)
+    )
+    blocks = []
+    begin = offset
+    while begin < seq_len:
+        end = min(_block_end(begin), seq_len)
+        low = 0 if window is None else max(0, begin - window + 1) // _KEYS * _KEYS - base
+        seen = slice(low, _padded(end - base))  # by some query of the block
+        keys = positions[:, seen]
+        queries = torch.arange(begin, end)[:, None]
+        visible = keys <= queries
+        if window is not None:
+            visible &= keys > queries - window
+        blocks.append(_Block(slice(begin - offset, end - offset), seen, visible[None, None]))
+        begin = end
+    return _Read(slice(start, start + query_len), pages, dirty, blocks)
+
+
+def _locate(
+    batch: AttentionBatch, sequences: np.ndarray, firsts: np.ndarray, length: int
+) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
+    """Where the keys of each sequence are, from the 512 on that hold position `firsts` [S].
+
+    Returns `_Read.pages`, `_Read.dirty`, and the keys' positions [S, length] on the host.
+    """
+    page_size = batch.page_size
+    index = torch.from_numpy(sequences)
+    first = torch.from_numpy(firsts).long()[:, None]  # [S, 1]
+    end = torch.from_numpy(batch.host_seq_lens).long()[index][:, None]
+    base = first // _KEYS * _KEYS
+    columns = base // page_size + torch.arange(-(-length // page_size))  # [S, m]
+    last = (end - 1) // page_size
+    # Where there is no page, one that is wholly inside will do, if there is one.
+    stand_in = torch.minimum((first + page_size - 1) // page_size, last)
+    columns = torch.where((columns < first // page_size) | (columns > last), stand_in, columns)
+    slots = (columns[:, :, None] * page_size + torch.arange(page_size)).flatten(1)
+    rows, keys = ((slots < first) | (slots >= end)).nonzero(as_tuple=True)
+    table_rows = batch.rows[index].long()[:, None]
+    pages = batch.page_table[table_rows, columns].long()[:, None]
+    return pages, (rows, keys), base + torch.arange(length)
+
+
+def _padded(num_keys: int) -> int:
+    """The next number of keys whose sums are the same as with more keys that count nothing."""
+    whole, rest = divmod(num_keys, _KEYS)
+    if _UNCUT < rest < _CUT_LIKE_ALL:
+        rest = _CUT_LIKE_ALL
+    return whole * _KEYS + -(-rest // _LANES) * _LANES
+
+
+def _block_end(position: int) -> int:
+    """Where the block of queries ends that begins there: none then reads many keys in vain."""
+    whole, rest = divmod(position, _KEYS)
+    return whole * _KEYS + next(end for end in (_UNCUT, _CUT_LIKE_ALL, _KEYS) if rest < end)

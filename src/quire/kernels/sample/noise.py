@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-LANE = 1024
+LANE = 8
 STREAM = 0  # the counter's last word; other uses of noise take other streams
 ROUNDS = 10
 MULTIPLIER_0 = 0xD2511F53

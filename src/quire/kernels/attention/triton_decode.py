@@ -1,0 +1,327 @@
+"""Paged attention in Triton for sequences with one query in the step.
+
+A sequence's keys are cut into *parts* that are worked on at the same time, so that a small batch
+uses the whole device and a long sequence does not keep a step waiting. Which parts there are is
+planned on the host from the actual lengths (`parts.plan_parts`) and read from the device, so that
+one CUDA graph serves any lengths. The program that finishes a sequence's last part joins them.
+
+In a step of nothing but decodes the kernel also does what `prepare_qkv` does: every program
+normalises and rotates its queries, the one with a sequence's last key stores it.
+
+Bytes: keys and values of every visible token once, 2 * K * D * itemsize each; nothing else
+matters. `benchmarks/kernels.py attention` measures the share of the memory bandwidth.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from quire.kernels.attention import tuning
+from quire.kernels.attention.parts import COLUMNS, NUM_PARTS, PART, ROW, SEQ_LEN, TOKEN
+from quire.kernels.attention.triton_attend import attend, precision
+from quire.kernels.batch import AttentionBatch
+from quire.kernels.qkv.triton_heads import prepared_heads
+from quire.kernels.table import HeadNorm, Rope
+
+_TOKEN, _ROW, _SEQ_LEN = tl.constexpr(TOKEN), tl.constexpr(ROW), tl.constexpr(SEQ_LEN)
+_PART, _NUM_PARTS = tl.constexpr(PART), tl.constexpr(NUM_PARTS)
+_COLUMNS = tl.constexpr(COLUMNS)
+
+
+@triton.jit
+def _decode_kernel(
+    q: tl.tensor,  # [T, H, D], strided
+    k: tl.tensor,  # [T, K, D], strided; k and v are read if PREPARE
+    v: tl.tensor,
+    q_weight: tl.tensor,
+    k_weight: tl.tensor,
+    table: tl.tensor,  # [L, 2 * half] fp32
+    k_pages: tl.tensor,  # [N, K, P, D]
+    v_pages: tl.tensor,
+    out: tl.tensor,  # [T, H, D]
+    partial: tl.tensor,  # [W, H, D] fp32, of parts that are not alone
+    maxima: tl.tensor,  # [W, H] fp32
+    totals: tl.tensor,
+    arrivals: tl.tensor,  # [R, K] int32, zeros before and after
+    parts: tl.tensor,  # [W, COLUMNS] int32
+    page_table: tl.tensor,
+    q_token_stride: tl.tensor,
+    q_head_stride: tl.tensor,
+    k_token_stride: tl.tensor,
+    k_head_stride: tl.tensor,
+    v_token_stride: tl.tensor,
+    v_head_stride: tl.tensor,
+    table_stride: tl.tensor,
+    page_stride: tl.tensor,
+    head_stride: tl.tensor,
+    slot_stride: tl.tensor,
+    num_heads: tl.tensor,
+    head_dim: tl.tensor,
+    half: tl.tensor,
+    eps: tl.tensor,
+    weight_offset: tl.tensor,
+    scale: tl.tensor,
+    softcap: tl.tensor,
+    PREPARE: tl.constexpr,
+    NORM: tl.constexpr,
+    OFFSET: tl.constexpr,
+    ROTATE: tl.constexpr,
+    INTERLEAVED: tl.constexpr,
+    GROUP: tl.constexpr,  # query heads per KV head
+    WINDOW: tl.constexpr,  # 0 for none
+    SOFTCAP: tl.constexpr,
+    PAGE_SIZE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    QUERIES: tl.constexpr,
+    KEYS: tl.constexpr,
+    MEMBERS: tl.constexpr,
+    PARTS: tl.constexpr,
+    DIM: tl.constexpr,
+) -> None:
+    item = tl.program_id(0)
+    kv_head = tl.program_id(1)
+    own = parts + item * _COLUMNS
+    token = tl.load(own + _TOKEN).to(tl.int64)
+    row = tl.load(own + _ROW)
+    seq_len = tl.load(own + _SEQ_LEN)
+    part = tl.load(own + _PART)
+    num_parts = tl.load(own + _NUM_PARTS)
+    if token >= 0:
+        first = 0
+        if WINDOW > 0:
+            first = tl.maximum(seq_len - WINDOW, 0)
+        span = tl.cdiv(tl.cdiv(seq_len - first, num_parts), KEYS) * KEYS
+        low = first + part * span
+        member = tl.arange(0, QUERIES)
+        head = kv_head * GROUP + member
+        dims = tl.arange(0, DIM)
+        used = member < GROUP
+        mask = used[:, None] & (dims < head_dim)[None, :]
+        page_ids = page_table + row.to(tl.int64) * table_stride
+        keys = k_pages + kv_head.to(tl.int64) * head_stride
+        values = v_pages + kv_head.to(tl.int64) * head_stride
+        rope = table + (seq_len - 1).to(tl.int64) * (2 * half)
+        queries = prepared_heads(
+            q + token * q_token_stride + head[:, None] * q_head_stride,
+            used[:, None],
+            q_weight,
+            rope,
+            half,
+            head_dim,
+            eps,
+            weight_offset,
+            PREPARE and NORM,
+            OFFSET,
+            PREPARE and ROTATE,
+            INTERLEAVED,
+            DIM,
+        )
+        if PREPARE:  # noqa: SIM102 (a compile-time branch)
+            if part == num_parts - 1:
+                at = seq_len - 1
+                page = tl.load(page_ids + at // PAGE_SIZE).to(tl.int64)
+                place = page * page_stride + (at % PAGE_SIZE) * slot_stride
+                one = tl.arange(0, 1)[:, None]
+                new_key = prepared_heads(
+                    k + token * k_token_stride + kv_head * k_head_stride + one,
+                    one == 0,
+                    k_weight,
+                    rope,
+                    half,
+                    head_dim,
+                    eps,
+                    weight_offset,
+                    NORM,
+                    OFFSET,
+                    ROTATE,
+                    INTERLEAVED,
+                    DIM,
+                )
+                inside = (dims < head_dim)[None, :]
+                source = v + token * v_token_stride + kv_head * v_head_stride
+                new_value = tl.load(source + dims[None, :], mask=inside, other=0.0)
+                place = place + dims[None, :]
+                tl.store(keys + place, new_key.to(keys.dtype.element_ty), mask=inside)
+                tl.store(values + place, new_value.to(values.dtype.element_ty), mask=inside)
+                tl.debug_barrier()  # the loop below reads it
+        acc, maximum, total = attend(
+            queries,
+            tl.where(used, seq_len - 1, -1),
+            keys,
+            values,
+            page_ids,
+            low,
+            tl.minimum(low + span, seq_len),
+            page_stride,
+            slot_stride,
+            head_dim,
+            scale,
+            softcap,
+            WINDOW,
+            SOFTCAP,
+            PAGE_SIZE,
+            PRECISION,
+            QUERIES,
+            KEYS,
+            DIM,
+        )
+        if num_parts == 1:
+            place = token * num_heads + head  # in [T, H]
+            result = (acc / tl.where(used, total, 1.0)[:, None]).to(out.dtype.element_ty)
+            tl.store(out + place[:, None] * head_dim + dims[None, :], result, mask=mask)
+        else:
+            place = item.to(tl.int64) * num_heads + head  # in [W, H]
+            tl.store(maxima + place, maximum, mask=used)
+            tl.store(totals + place, total, mask=used)
+            tl.store(partial + place[:, None] * head_dim + dims[None, :], acc, mask=mask)
+            tl.debug_barrier()  # every thread's stores come before the program's arrival
+            counter = arrivals + row * tl.num_programs(1) + kv_head
+            if tl.atomic_add(counter, 1, sem="acq_rel") == num_parts - 1:
+                tl.store(counter, 0)
+                _join(
+                    partial,
+                    maxima,
+                    totals,
+                    out + token * num_heads * head_dim,
+                    item - part,
+                    num_parts,
+                    kv_head * GROUP,
+                    num_heads,
+                    head_dim,
+                    GROUP,
+                    MEMBERS,
+                    PARTS,
+                    DIM,
+                )
+
+
+@triton.jit
+def _join(
+    partial: tl.tensor,  # [W, H, D]
+    maxima: tl.tensor,  # [W, H]
+    totals: tl.tensor,
+    out: tl.tensor,  # [H, D], the token's
+    first: tl.tensor,  # of the sequence's parts, in [0, W)
+    num_parts: tl.tensor,
+    first_head: tl.tensor,
+    num_heads: tl.tensor,
+    head_dim: tl.tensor,
+    GROUP: tl.constexpr,
+    MEMBERS: tl.constexpr,  # GROUP rounded up to a power of two
+    PARTS: tl.constexpr,  # joined at a time, so that their loads are in flight together
+    DIM: tl.constexpr,
+) -> None:
+    """Put a sequence's parts, all of them stored, together into `out`."""
+    member = tl.arange(0, MEMBERS)
+    dims = tl.arange(0, DIM)
+    head = first_head + member
+    maximum = tl.full([MEMBERS], float("-inf"), tl.float32)
+    for start in range(0, num_parts, PARTS):
+        part = start + tl.arange(0, PARTS)
+        mask = (part < num_parts)[:, None] & (member < GROUP)[None, :]
+        place = (first + part)[:, None] * num_heads + head[None, :]
+        found = tl.load(maxima + place, mask=mask, other=float("-inf"))  # -inf of an empty part
+        maximum = tl.maximum(maximum, tl.max(found, axis=0))
+    base = tl.where(member < GROUP, maximum, 0.0)
+    acc = tl.zeros([MEMBERS, DIM], tl.float32)
+    total = tl.zeros([MEMBERS], tl.float32)
+    for start in range(0, num_parts, PARTS):
+        part = start + tl.arange(0, PARTS)
+        mask = (part < num_parts)[:, None] & (member < GROUP)[None, :]
+        place = (first + part)[:, None] * num_heads + head[None, :]
+        found = tl.load(maxima + place, mask=mask, other=float("-inf"))
+        weight = tl.exp2(found - base[None, :])  # [PARTS, MEMBERS]
+        total += tl.sum(tl.load(totals + place, mask=mask, other=0.0) * weight, axis=0)
+        values = tl.load(
+            partial + place[:, :, None] * head_dim + dims[None, None, :],
+            mask=mask[:, :, None] & (dims < head_dim)[None, None, :],
+            other=0.0,
+        )
+        acc += tl.sum(values * weight[:, :, None], axis=0)
+    result = (acc / tl.where(member < GROUP, total, 1.0)[:, None]).to(out.dtype.element_ty)
+    mask = (member < GROUP)[:, None] & (dims < head_dim)[None, :]
+    tl.store(out + head[:, None] * head_dim + dims[None, :], result, mask=mask)
+
+
+def decode(
+    q: Tensor,
+    k: Tensor | None,
+    v: Tensor | None,
+    norm: HeadNorm | None,
+    rope: Rope | None,
+    k_pages: Tensor,
+    v_pages: Tensor,
+    batch: AttentionBatch,
+    scale: float,
+    window: int | None,
+    softcap: float | None,
+    out: Tensor,
+) -> None:
+    """Fill `out` [T, H, D] for the sequences in `batch.parts`.
+
+    With k and v [T, K, D]: as `prepare_qkv` first, and then attention; q is left as it is.
+    """
+    assert batch.parts is not None, "decode attention is planned by parts"
+    assert k_pages.stride() == v_pages.stride(), "keys and values must be laid out alike"
+    _, num_heads, head_dim = q.shape
+    num_parts, num_kv_heads = batch.parts.shape[0], k_pages.shape[1]
+    group = num_heads // num_kv_heads
+    dim = max(16, triton.next_power_of_2(head_dim))
+    members = triton.next_power_of_2(group)
+    tile = tuning.decode_tile(members, dim, q.dtype)
+    maxima = torch.empty(num_parts, num_heads, dtype=torch.float32, device=q.device)
+    totals = torch.empty_like(maxima)
+    partial = torch.empty(num_parts, num_heads, head_dim, dtype=torch.float32, device=q.device)
+    new_k, new_v = q if k is None else k, q if v is None else v
+    _decode_kernel[(num_parts, num_kv_heads)](
+        q,
+        new_k,
+        new_v,
+        q if norm is None else norm.q_weight,
+        q if norm is None else norm.k_weight,
+        maxima if rope is None else rope.table,
+        k_pages,
+        v_pages,
+        out,
+        partial,
+        maxima,
+        totals,
+        batch.arrivals,
+        batch.parts,
+        batch.page_table,
+        q.stride(0),
+        q.stride(1),
+        new_k.stride(0),
+        new_k.stride(1),
+        new_v.stride(0),
+        new_v.stride(1),
+        batch.page_table.stride(0),
+        k_pages.stride(0),
+        k_pages.stride(1),
+        k_pages.stride(2),
+        num_heads,
+        head_dim,
+        0 if rope is None else rope.table.shape[1] // 2,
+        0.0 if norm is None else norm.eps,
+        0.0 if norm is None else norm.weight_offset,
+        scale,
+        softcap or 0.0,
+        PREPARE=k is not None,
+        NORM=norm is not None,
+        OFFSET=norm is not None and norm.weight_offset != 0.0,
+        ROTATE=rope is not None,
+        INTERLEAVED=rope is not None and rope.interleaved,
+        GROUP=group,
+        WINDOW=window or 0,
+        SOFTCAP=softcap is not None,
+        PAGE_SIZE=batch.page_size,
+        PRECISION=precision(q),
+        QUERIES=tile.queries,
+        KEYS=tile.keys,
+        MEMBERS=members,
+        PARTS=max(1, tuning.JOIN_TILE // (members * dim)),
+        DIM=dim,
+        num_warps=tile.num_warps,
+        num_stages=tile.num_stages,
+    )

@@ -1,0 +1,1 @@
+"""The linear layer, y = x W^T + b, over every weight layout."""

@@ -1,0 +1,142 @@
+"""The linear layer on a GPU: own kernels for as many tokens as they are the fastest for, else
+the library's. Which it is depends on the number of tokens alone, known on the host.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import triton
+from torch import Tensor
+
+from quire.kernels.activation.triton_activation import gated_act
+from quire.kernels.matmul import reference
+from quire.kernels.matmul.triton_few_rows import few_rows_kernel
+from quire.kernels.matmul.triton_fp8 import fp8_kernel, quantize_rows_kernel
+from quire.kernels.matmul.triton_one_row import one_row_kernel
+from quire.kernels.matmul.tuning import Tile, dense_tile, fp8_tile
+from quire.quant.layouts.fp8_channel import Fp8Channel
+from quire.quant.layouts.layout import Layout
+
+_PDL_CAPABILITY = (9, 0)  # of programmatic dependent launch
+_E4M3_CAPABILITY = (8, 9)
+
+
+def linear(
+    weight: Layout, bias: Tensor | None, activation: str | None
+) -> Callable[[Tensor], Tensor]:
+    """As `reference.linear`."""
+    held = weight.tensors()["weight"]
+    # In Triton's interpreter, on a CPU, everything runs but programmatic dependent launch.
+    capability = torch.cuda.get_device_capability(held.device) if held.is_cuda else (8, 9)
+    layer = _Layer(held, None, bias, activation, capability >= _PDL_CAPABILITY)
+    if isinstance(weight, Fp8Channel):
+        if capability < _E4M3_CAPABILITY:
+            return reference.linear(weight, bias, activation)
+        layer = _Layer(held, weight.scale, bias, activation, layer.pdl)
+        library: Callable[[Tensor], Tensor] = layer.scaled_mm
+        if not held.is_cuda or weight.dtype != torch.bfloat16 or any(n % 16 for n in weight.shape):
+            library = reference.linear(weight, bias, activation)  # torch._scaled_mm has no such
+        return _by_tokens(layer.run, library, fp8_tile, held.shape[0])
+    if weight.dtype == torch.float32:
+        return layer.dense
+    return _by_tokens(layer.run, layer.dense, dense_tile, held.shape[0])
+
+
+def _by_tokens(
+    own: Callable[[Tensor, Tile], Tensor],
+    library: Callable[[Tensor], Tensor],
+    choose: Callable[[int, int], Tile | None],
+    num_rows: int,
+) -> Callable[[Tensor], Tensor]:
+    def product(x: Tensor) -> Tensor:
+        tile = choose(x.shape[0], num_rows)
+        return library(x) if tile is None else own(x, tile)
+
+    return product
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """One layer's weight [out, in] and what is done to the product; `pdl`: see `triton_tile`."""
+
+    weight: Tensor
+    scale: Tensor | None
+    bias: Tensor | None
+    activation: str | None
+    pdl: bool
+
+    def dense(self, x: Tensor) -> Tensor:
+        """x [T, in] through torch's matmul."""
+        return self._activate(F.linear(x, self.weight, self.bias))
+
+    def scaled_mm(self, x: Tensor) -> Tensor:
+        """x [T, in] bf16, quantized, through torch's row-wise scaled matmul."""
+        assert self.scale is not None
+        values, scales = self._quantize(x)
+        y = torch._scaled_mm(
+            values,
+            self.weight.t(),
+            scale_a=scales.unsqueeze(1),
+            scale_b=self.scale.unsqueeze(0),
+            bias=self.bias,
+            out_dtype=x.dtype,
+            use_fast_accum=True,
+        )
+        return self._activate(y)
+
+    def run(self, x: Tensor, tile: Tile) -> Tensor:
+        """x [T, in] through the kernel that `tile` is for."""
+        assert x.stride(1) == 1, "a token's values must be contiguous"
+        num_tokens, (num_rows, depth) = x.shape[0], self.weight.shape
+        gated = self.activation is not None
+        width = num_rows // 2 if gated else num_rows
+        out = torch.empty((num_tokens, width), dtype=x.dtype, device=x.device)
+        blocks = triton.cdiv(width, tile.rows // 2 if gated else tile.rows)
+        scale = out if self.scale is None else self.scale
+        bias = out if self.bias is None else self.bias
+        options: dict[str, Any] = {
+            "BIASED": self.bias is not None,
+            "ACTIVATION": self.activation,
+            "EVEN": depth % (tile.depth * tile.split) == 0,
+            "ROWS": tile.rows,
+            "DEPTH": tile.depth,
+            "STAGES": tile.stages,
+            "num_warps": tile.num_warps,
+            **self._launch(),
+        }
+        if tile.quantized:
+            values, scales = self._quantize(x)
+            fp8_kernel[(blocks, triton.cdiv(num_tokens, tile.tokens))](
+                values, scales, self.weight, scale, bias, out, num_tokens, width, depth,
+                TOKENS=tile.tokens, **options,
+            )  # fmt: skip
+            return out
+        options |= {"SCALED": self.scale is not None, "LINES": tile.lines}
+        if tile.tokens == 1:
+            one_row_kernel[(blocks,)](x, self.weight, scale, bias, out, width, depth, **options)
+        else:
+            few_rows_kernel[(blocks,)](
+                x, self.weight, scale, bias, out, num_tokens, width, depth, x.stride(0),
+                TOKENS=tile.tokens, SPLIT=tile.split, **options,
+            )  # fmt: skip
+        return out
+
+    def _quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x [T, in] -> (e4m3 [T, in], the tokens' scales [T])."""
+        num_tokens, depth = x.shape
+        values = torch.empty(x.shape, dtype=torch.float8_e4m3fn, device=x.device)
+        scales = torch.empty(num_tokens, dtype=torch.float32, device=x.device)
+        block = triton.next_power_of_2(depth)
+        quantize_rows_kernel[(num_tokens,)](
+            x, values, scales, depth, x.stride(0), BLOCK=block, num_warps=8, **self._launch()
+        )
+        return values, scales
+
+    def _launch(self) -> dict[str, bool]:
+        return {"PDL": True, "launch_pdl": True} if self.pdl else {"PDL": False}
+
+    def _activate(self, y: Tensor) -> Tensor:
+        return y if self.activation is None else gated_act(y, self.activation)

@@ -1,0 +1,86 @@
+"""Which kernel a product takes, and its tile: measured on an H200 with benchmarks/kernels.py.
+
+The figures are microseconds in a CUDA graph with a cold L2 for the linear layers of Llama-8B
+(gate_up [28672, 4096], down [4096, 14336], qkv [6144, 4096], out [4096, 4096], head [128256,
+4096]) and Qwen3-0.6B (out [1024, 2048], down [1024, 3072]); "library" is torch's.
+"""
+
+import functools
+from dataclasses import dataclass
+
+# Weights of so many rows fill the chip with tiles of 64 and more.
+MANY = 16384
+# Below this a tile of 64 rows leaves most of the chip idle.
+FEW = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """`rows` of the weight by `tokens`, `depth` of the inner dimension at a time and group of
+    warps; `lines` are asked for before the input is waited for. `quantized`: e4m3 activations."""
+
+    rows: int
+    tokens: int
+    depth: int
+    stages: int
+    num_warps: int = 4
+    split: int = 1
+    lines: int = 0
+    quantized: bool = False
+
+
+@functools.cache
+def dense_tile(num_tokens: int, num_rows: int) -> Tile | None:
+    """For 16-bit weights [num_rows, ...]; None: the library's matmul."""
+    if num_tokens == 0:
+        return None
+    if num_tokens == 1:
+        # Sum of a layer's four: 104.8 for Llama, 14.8 for Qwen; library 114.4 and 31.
+        return Tile(4, 1, 1024, 1)
+    if num_rows >= MANY:
+        # gate_up and head at 16 tokens: 56.1 and 239, library 56.9 and 277;
+        # at 32: 57.6 and 244, library 58.0 and 289; at 64: 59.3 and 252, library 61.3 and 312.
+        if num_tokens <= 16:
+            return Tile(64, 16, 128, 4)
+        if num_tokens <= 64:
+            return Tile(128, 32 if num_tokens <= 32 else 64, 128, 4)
+        return None
+    if num_tokens <= 8:
+        # down, qkv, out: 30.3, 14.8, 10.8, library 32.0, 15.1, 12.5; Qwen's four 19.1, library 24.
+        return Tile(16, 8, 128, 4, split=4)
+    if num_tokens > 32:
+        return None
+    tokens = 16 if num_tokens <= 16 else 32
+    if num_rows < FEW:
+        # Qwen's out and down at 16 tokens: 4.8 and 5.6, library 6.0 and 7.0.
+        return Tile(16, tokens, 128, 4, split=4)
+    # down, qkv, out at 16 tokens: 29.8, 15.9, 9.9, library 31.7, 15.9, 12.7;
+    # at 32: 31.2, 16.2, 10.2, library 32.5, 16.2, 13.0.
+    return Tile(64, tokens, 128, 8)
+
+
+@functools.cache
+def fp8_tile(num_tokens: int, num_rows: int) -> Tile | None:
+    """For e4m3 weights [num_rows, ...]; None: the library's row-wise scaled matmul."""
+    if num_tokens == 0:
+        return None
+    if num_tokens == 1:
+        # Sum of a layer's four for Llama: 61.2.
+        return Tile(8, 1, 1024, 5, lines=8)
+    if num_tokens <= 8:
+        # 67.8 at 8 tokens; with quantized activations 68.2 and 7 for quantizing them.
+        return Tile(16, 8, 128, 4, split=4)
+    if num_tokens <= 32:
+        # 70.8 at 32 tokens, library 102.
+        return Tile(64, 16 if num_tokens <= 16 else 32, 128, 8, quantized=True)
+    if num_tokens <= 64:
+        # 77.1, library 98.9.
+        return Tile(64, 64, 256, 4, quantized=True)
+    if num_rows >= MANY:
+        # gate_up at 128 tokens: 35.3, library 35.5; at 256: 52.7, library 49.8.
+        return Tile(128, 128, 128, 3, num_warps=8, quantized=True) if num_tokens <= 128 else None
+    if num_tokens <= 128 or (num_tokens <= 256 and num_rows <= 4096):
+        # down, qkv, out at 128 tokens: 26.6, 10.5, 9.5, library 36.6, 14.0, 13.7;
+        # down and out at 256: 29.1 and 10.0, library 37.1 and 13.8.
+        return Tile(64, 128, 256, 4, quantized=True)
+    return None

@@ -1,0 +1,1 @@
+"""Op `prepare_qkv`: what happens to q, k and v between their projection and attention."""

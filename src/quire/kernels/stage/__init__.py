@@ -1,0 +1,1 @@
+"""Op `stage`: a decode step's inputs from the device rows."""
