@@ -5,7 +5,7 @@ from quire.core.plan import StepPlan
 from quire.platform.streams import empty_cache
 from quire.runner.ticket import StepTicket
 from quire.runner.worker import Worker, start_worker
-from quire.weights.loader import ProgressOption
+from quire.weights.progress import ProgressOption
 
 
 class InProcessExecutor:

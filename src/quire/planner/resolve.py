@@ -6,7 +6,7 @@ whose rank is above `core`'s. No torch: front end, engine and tests all may call
 """
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from quire.core.config import EngineConfig
 from quire.core.errors import ConfigError
@@ -17,10 +17,9 @@ MAX_NUM_SEQS = {"cuda": 256, "cpu": 128}
 # Tokens of a step: enough to be bound by arithmetic, few enough that a step stays short for
 # the sequences that decode beside a long prompt.
 MAX_NUM_BATCHED_TOKENS = {"cuda": 8192, "cpu": 2048}
-# A GPU computes a step while the host plans the next; on a CPU there is nothing to overlap.
-ASYNC_STEPS = {"cuda": 1, "cpu": 0}
+ASYNC_STEPS = {"cuda": (1, "overlaps planning with the GPU's work"), "cpu": (0, "the CPU does all")}
 
-_DTYPE_NAMES = {"half": "float16", "float": "float32"}
+_DTYPE_NAMES = {"auto": None, "half": "float16", "float": "float32"}
 
 T = TypeVar("T")
 
@@ -38,20 +37,8 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice(Generic[T]):
-    """One resolved option, and why it has that value."""
-
-    option: str
-    value: T
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.option}={self.value}: {self.reason}"
-
-
-@dataclass(frozen=True, slots=True)
 class Resolved:
-    """The configuration with nothing left to guess; `choices` gives each value its reason.
+    """The configuration with nothing left to guess; `choices` are lines with the reasons.
 
     `device` is as torch takes it. `max_model_len_explicit` tells the memory plan whether it
     may lower `max_model_len`.
@@ -64,7 +51,7 @@ class Resolved:
     max_num_batched_tokens: int
     async_steps: int
     max_model_len_explicit: bool
-    choices: tuple[Choice[str] | Choice[int], ...]
+    choices: tuple[str, ...]
 
 
 def resolve(config: EngineConfig, facts: ModelFacts, caps: DeviceCaps) -> Resolved:
@@ -73,116 +60,105 @@ def resolve(config: EngineConfig, facts: ModelFacts, caps: DeviceCaps) -> Resolv
     Raises:
         ConfigError: an option contradicts the model, the device or another option.
     """
-    device = _device(config.device.device, caps)
-    dtype = _dtype(config.model.dtype, facts.dtype, caps)
-    length = _max_model_len(config.model.max_model_len, facts)
-    seqs = _max_num_seqs(config, caps)
-    tokens = _max_num_batched_tokens(config, seqs.value, length.value, caps)
-    steps = _async_steps(config.scheduler.async_steps, caps)
-    return Resolved(
-        device=device.value,
-        dtype=dtype.value,
-        max_model_len=length.value,
-        max_num_seqs=seqs.value,
-        max_num_batched_tokens=tokens.value,
-        async_steps=steps.value,
-        max_model_len_explicit=config.model.max_model_len is not None,
-        choices=(device, dtype, length, seqs, tokens, steps),
+    model, scheduler = config.model, config.scheduler
+    choices: list[str] = []
+
+    def choose(option: str, asked: T | None, auto: tuple[T, str]) -> T:
+        value, reason = auto if asked is None else (asked, "as given")
+        choices.append(f"{option}={value}: {reason}")
+        return value
+
+    asked_device = None if config.device.device == "auto" else caps.torch_device
+    device = choose("device", asked_device, _auto_device(caps))
+    asked_dtype = _DTYPE_NAMES.get(model.dtype, model.dtype)
+    dtype = choose("dtype", asked_dtype, _auto_dtype(facts.dtype, caps))
+    own_limit = (facts.max_position, "the model's own limit")
+    length = choose("max_model_len", model.max_model_len, own_limit)
+    budget, whole = scheduler.max_num_batched_tokens, not scheduler.enable_chunked_prefill
+    seqs = choose("max_num_seqs", scheduler.max_num_seqs, _auto_seqs(budget, caps))
+    auto_budget = _auto_budget(seqs, length, whole, caps)
+    tokens = choose("max_num_batched_tokens", budget, auto_budget)
+    steps = choose("async_steps", scheduler.async_steps, ASYNC_STEPS[caps.kind])
+    made = Resolved(
+        device,
+        dtype,
+        length,
+        seqs,
+        tokens,
+        steps,
+        max_model_len_explicit=model.max_model_len is not None,
+        choices=tuple(choices),
     )
+    _check(made, facts, caps, whole)
+    return made
 
 
-def _device(asked: str, caps: DeviceCaps) -> Choice[str]:
-    if asked != "auto":
-        return _given("device", caps.torch_device)
-    found = "the first GPU" if caps.kind == "cuda" else "no GPU that torch can use was found"
-    return Choice("device", caps.torch_device, f"{found} ({caps.name})")
-
-
-def _dtype(asked: str, stored: str, caps: DeviceCaps) -> Choice[str]:
-    if asked != "auto":
-        dtype = _DTYPE_NAMES.get(asked, asked)
-        if dtype == "bfloat16" and caps.kind == "cuda" and not caps.native_bf16:
-            raise ConfigError(
-                f"dtype='bfloat16' needs compute capability 8.0 and {caps.name} has "
-                f"{_capability(caps)}; use dtype='half'"
-            )
-        return _given("dtype", dtype)
-    if caps.kind == "cpu":
-        if stored == "float16":
-            return Choice("dtype", "bfloat16", "the checkpoint is float16, slow on CPUs")
-        return Choice("dtype", stored, "the checkpoint's")
-    if stored == "float16" or (stored == "bfloat16" and caps.native_bf16):
-        return Choice("dtype", stored, "the checkpoint's")
-    if caps.native_bf16:
-        return Choice("dtype", "bfloat16", f"half the bytes of the checkpoint's {stored}")
-    return Choice(
-        "dtype",
-        "float16",
-        f"the checkpoint is {stored}, but bfloat16 needs compute capability 8.0 and {caps.name} "
-        f"has {_capability(caps)}",
-    )
-
-
-def _max_model_len(asked: int | None, facts: ModelFacts) -> Choice[int]:
-    if asked is None:
-        return Choice("max_model_len", facts.max_position, "the model's own limit")
-    if asked > facts.max_position:
+def _check(made: Resolved, facts: ModelFacts, caps: DeviceCaps, whole_prompts: bool) -> None:
+    """Refuse what was asked for and cannot be."""
+    length, seqs, tokens = made.max_model_len, made.max_num_seqs, made.max_num_batched_tokens
+    if made.dtype == "bfloat16" and caps.kind == "cuda" and not caps.native_bf16:
         raise ConfigError(
-            f"max_model_len={asked} is more than the {facts.max_position} positions the model is "
+            f"dtype='bfloat16' needs compute capability 8.0 and {caps.name} has "
+            f"{_capability(caps)}; use dtype='half'"
+        )
+    if length > facts.max_position:
+        raise ConfigError(
+            f"max_model_len={length} is more than the {facts.max_position} positions the model is "
             "made for; lower it, or extend the model's range by rope scaling in its config.json"
         )
-    return _given("max_model_len", asked)
+    if tokens < seqs:
+        raise ConfigError(
+            f"max_num_batched_tokens={tokens} is less than max_num_seqs={seqs}: every "
+            "running sequence needs a token of each step; raise the one or lower the other"
+        )
+    if whole_prompts and tokens < length:
+        raise ConfigError(
+            f"max_num_batched_tokens={tokens} is less than max_model_len={length}, and without "
+            "chunked prefill a prompt is computed in one step; raise it, lower max_model_len, or "
+            "set enable_chunked_prefill=True"
+        )
+    if made.async_steps not in (0, 1):
+        raise ConfigError(f"async_steps must be 0 or 1, got {made.async_steps!r}")
 
 
-def _max_num_seqs(config: EngineConfig, caps: DeviceCaps) -> Choice[int]:
-    asked, budget = config.scheduler.max_num_seqs, config.scheduler.max_num_batched_tokens
-    if asked is not None:
-        if budget is not None and budget < asked:
-            raise ConfigError(
-                f"max_num_batched_tokens={budget} is less than max_num_seqs={asked}: every "
-                "running sequence needs a token of each step; raise the one or lower the other"
-            )
-        return _given("max_num_seqs", asked)
+def _auto_device(caps: DeviceCaps) -> tuple[str, str]:
+    found = "the first GPU" if caps.kind == "cuda" else "no GPU that torch can use was found"
+    return caps.torch_device, f"{found} ({caps.name})"
+
+
+def _auto_dtype(stored: str, caps: DeviceCaps) -> tuple[str, str]:
+    if caps.kind == "cpu":
+        if stored == "float16":
+            return "bfloat16", "the checkpoint is float16, slow on CPUs"
+        if stored == "float64":
+            return "float32", "the checkpoint is float64"
+        return stored, "the checkpoint's"
+    if stored == "float16" or (stored == "bfloat16" and caps.native_bf16):
+        return stored, "the checkpoint's"
+    if caps.native_bf16:
+        return "bfloat16", f"half the bytes of the checkpoint's {stored}"
+    return "float16", (
+        f"the checkpoint is {stored}, but bfloat16 needs compute capability 8.0 and {caps.name} "
+        f"has {_capability(caps)}"
+    )
+
+
+def _auto_seqs(budget: int | None, caps: DeviceCaps) -> tuple[int, str]:
     default = MAX_NUM_SEQS[caps.kind]
     if budget is not None and budget < default:
-        return Choice("max_num_seqs", budget, f"max_num_batched_tokens={budget} allows no more")
-    return Choice("max_num_seqs", default, f"the default of a {_kind(caps)}")
+        return budget, f"max_num_batched_tokens={budget} allows no more"
+    return default, f"the default of a {_kind(caps)}"
 
 
-def _max_num_batched_tokens(
-    config: EngineConfig, max_num_seqs: int, max_model_len: int, caps: DeviceCaps
-) -> Choice[int]:
-    name, asked = "max_num_batched_tokens", config.scheduler.max_num_batched_tokens
-    whole = not config.scheduler.enable_chunked_prefill
-    if asked is not None:
-        if whole and asked < max_model_len:
-            raise ConfigError(
-                f"{name}={asked} is less than max_model_len={max_model_len}, and without chunked "
-                "prefill a prompt is computed in one step; raise it, lower max_model_len, or set "
-                "enable_chunked_prefill=True"
-            )
-        return _given(name, asked)
+def _auto_budget(seqs: int, max_model_len: int, whole: bool, caps: DeviceCaps) -> tuple[int, str]:
     default = MAX_NUM_BATCHED_TOKENS[caps.kind]
-    if max_num_seqs > default:
-        return Choice(name, max_num_seqs, f"a token for each of max_num_seqs={max_num_seqs}")
+    if seqs > default:
+        return seqs, f"a token for each of max_num_seqs={seqs}"
     if whole and max_model_len > default:
-        return Choice(name, max_model_len, "whole prompts, as chunked prefill is off")
-    if max_num_seqs * max_model_len < default:
-        return Choice(name, max_num_seqs * max_model_len, "all that the sequences can hold")
-    return Choice(name, default, f"the default of a {_kind(caps)}")
-
-
-def _async_steps(asked: int | None, caps: DeviceCaps) -> Choice[int]:
-    if asked is None:
-        why = "overlaps planning with the GPU's work" if caps.kind == "cuda" else "the CPU does all"
-        return Choice("async_steps", ASYNC_STEPS[caps.kind], why)
-    if asked not in (0, 1):
-        raise ConfigError(f"async_steps must be 0 or 1, got {asked!r}")
-    return _given("async_steps", asked)
-
-
-def _given(option: str, value: T) -> Choice[T]:
-    return Choice(option, value, "as given")
+        return max_model_len, "whole prompts, as chunked prefill is off"
+    if seqs * max_model_len < default:
+        return seqs * max_model_len, "all that the sequences can hold"
+    return default, f"the default of a {_kind(caps)}"
 
 
 def _kind(caps: DeviceCaps) -> str:

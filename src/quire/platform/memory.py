@@ -1,4 +1,4 @@
-"""Memory of a device as it is now: free, in use, and the peak since a mark; large zeros.
+"""Large zeros, and memory as it is now: free on any device; in use, and its peak, on a GPU.
 
 Measures and allocates; what to do with the numbers is the planner's. Runs in the worker.
 """
@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
@@ -42,35 +41,20 @@ def free_bytes(caps: DeviceCaps) -> int:
 
 
 def total_bytes(caps: DeviceCaps) -> int:
-    """Bytes the device has, or that this process may use of the host."""
-    if caps.kind == "cpu":
-        return host_memory()[0]
+    """Bytes the GPU has."""
     return int(torch.cuda.mem_get_info(torch.device(caps.torch_device))[1])
 
 
 def allocated_bytes(caps: DeviceCaps) -> int:
-    """Bytes this process holds now: its tensors on a GPU, its resident set on a CPU."""
-    if caps.kind == "cpu":
-        return int(psutil.Process().memory_info().rss)
+    """Bytes of this process's tensors on the GPU."""
     return int(torch.cuda.memory_allocated(torch.device(caps.torch_device)))
 
 
 def reset_peak(caps: DeviceCaps) -> None:
-    """Start a new peak measurement. On a CPU the peak is the process's since its start."""
-    if caps.kind == "cuda":
-        torch.cuda.reset_peak_memory_stats(torch.device(caps.torch_device))
+    """Start a new peak measurement."""
+    torch.cuda.reset_peak_memory_stats(torch.device(caps.torch_device))
 
 
 def peak_bytes(caps: DeviceCaps) -> int:
-    """The most bytes held at once: tensors since `reset_peak` on a GPU; on a CPU the largest
-    resident set of the process so far (Linux; elsewhere the present one)."""
-    if caps.kind == "cuda":
-        return int(torch.cuda.max_memory_allocated(torch.device(caps.torch_device)))
-    try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
-            for line in status:
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return allocated_bytes(caps)
+    """The most bytes of tensors held at once since `reset_peak`."""
+    return int(torch.cuda.max_memory_allocated(torch.device(caps.torch_device)))

@@ -1,128 +1,249 @@
-"""CUDA graphs of whole decode steps: the forward and the logits in one launch.
+"""Whole decode steps as CUDA graphs: inputs, forward, logits and sampling in one launch.
 
 A decode step of a large model is some hundreds of kernels that each run a few microseconds;
 launching them one by one takes the host longer than the device. A graph is captured for a
-*bucket*, a number of rows that smaller batches are padded to, when the bucket is needed for the
-second time, so nothing is captured that is not used and start-up waits for none. All graphs
+*bucket*, a number of lines that smaller batches are padded to, when the bucket is needed for the
+second time (later, where another bucket's graph serves), so nothing is captured that is not used
+and start-up waits for none. All graphs
 share one memory pool: they never run at the same time.
 
-Padding sequences have no query (`query_starts` stands still) and slot -1, so nothing of theirs
-is read or written but their own rows of the output. Lengths are not fixed by the capture: the
-kernels read them from the device; the attention's split count is the one for the longest
-sequence. Anything that is not a pure decode step runs without a graph.
+A step uploads one small array and replays: rows, lengths, new pages and the parts of attention
+are read from it on the device, so a capture fixes none of them. Lines of length 0 are padding:
+nothing of theirs is read or written but their own line of the output. Anything that is not a
+pure decode step runs without a graph.
 """
 
-import dataclasses
 import logging
+from collections import Counter
+from dataclasses import dataclass
+from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from quire.core.plan import StepPlan
+from quire.kernels.attention.parts import COLUMNS
 from quire.kernels.batch import AttentionBatch, LayerCache, StepInputs
+from quire.platform.caps import DeviceCaps
+from quire.platform.streams import pinned
 from quire.runner.model import Model
-from quire.runner.rows import DeviceStep
+from quire.runner.rows import DeviceRows
+from quire.sampling.sampler import Sampler
 
 logger = logging.getLogger("quire")
 
-NO_SLOT = -1  # `write_kv` skips it
+# A batch that shrinks passes through many buckets, one step each: it goes on in a graph up to
+# NEAR times its size until it has done so MISSES times in one bucket.
+NEAR = 2
+MISSES = 16
 
 
 def buckets(max_rows: int) -> tuple[int, ...]:
-    """Row counts that graphs are captured for: at most an eighth, or seven rows, of padding."""
+    """Line counts that graphs are captured for: at most an eighth, or seven lines, of padding."""
     sizes = [1, 2, 4, *range(8, 128, 8), *range(128, max_rows, 16)]
     return (*(size for size in sizes if size < max_rows), max_rows)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Captured:
-    graph: torch.cuda.CUDAGraph
-    inputs: StepInputs  # static: refilled before each replay
-    logits: Tensor  # [bucket, V] fp32, rewritten by each replay
+@dataclass(frozen=True, slots=True)
+class DecodeOutput:
+    """A replayed step of S sequences. Valid until the next replay.
+
+    Args:
+        logits: [S, V].
+        token_ids: [S] int64, drawn by temperature and filters, already appended to their rows.
+        complete: whether that is all there is to sampling these sequences.
+        positions: [S] int64, where the tokens stand.
+        rows: [S] int32; host_rows the same on the host.
+    """
+
+    logits: Tensor
+    token_ids: Tensor
+    complete: bool
+    positions: Tensor
+    rows: Tensor
+    host_rows: np.ndarray
 
 
 class DecodeGraphs:
-    """Graphs by bucket for one model and its cache.
+    """Graphs by bucket for one model, its cache and its rows."""
 
-    Args:
-        max_len: the longest sequence; fixes how many ways decode attention may split keys.
-    """
-
-    def __init__(self, model: Model, caches: list[LayerCache], max_rows: int, max_len: int) -> None:
-        self._model = model
-        self._caches = caches
-        self._max_len = max_len
-        self._buckets = buckets(max_rows)
+    def __init__(
+        self,
+        model: Model,
+        caches: list[LayerCache],
+        rows: DeviceRows,
+        sampler: Sampler,
+        caps: DeviceCaps,
+    ) -> None:
+        self._step = _Step(model, caches, rows, sampler)
+        self._rows = rows
+        self._caps = caps
+        self._buckets = buckets(rows.tokens.shape[0])
         self._captured: dict[int, _Captured] = {}
-        self._seen: set[int] = set()
+        self._misses: Counter[int] = Counter()
         self._pool = torch.cuda.graph_pool_handle()
 
-    def logits(self, step: DeviceStep) -> Tensor | None:
-        """Logits [S, V] of a pure decode step, valid until the next call; None to run it eagerly.
+    def run(self, plan: StepPlan) -> DecodeOutput | None:
+        """Queue a pure decode step on the current stream; None to run it without a graph.
 
-        Queues work on the current stream; waits for the device only when it captures.
+        Waits for the device only when it captures.
         """
-        inputs = step.inputs
-        rows = len(inputs.token_ids)
-        if inputs.groups[0].max_query_len != 1 or len(step.sample_lines) != rows:
+        if not plan.rows or not is_decode(plan, self._rows.page_size):
             return None
-        bucket = next(size for size in self._buckets if size >= rows)
-        if bucket not in self._seen:
-            self._seen.add(bucket)
-            return None
-        captured = self._captured.get(bucket)
+        count = len(plan.rows)
+        captured = self._graph_for(count)
         if captured is None:
-            captured = self._captured[bucket] = self._capture(inputs, bucket)
-        _fill(captured.inputs, inputs)
+            return None
+        lines = captured.lines
+        host_rows = lines.upload(plan, self._caps)
+        complete = self._step.sampler.refresh(host_rows)
         captured.graph.replay()
-        return captured.logits[:rows]
+        return DecodeOutput(
+            logits=captured.logits[:count],
+            token_ids=captured.token_ids[:count],
+            complete=complete,
+            positions=lines.next_positions[:count],
+            rows=lines.rows[:count],
+            host_rows=host_rows,
+        )
 
-    def _capture(self, like: StepInputs, bucket: int) -> _Captured:
-        static = self._padded(like, bucket)
+    def _graph_for(self, count: int) -> "_Captured | None":
+        """The graph of `count` lines: its bucket's, or a larger one's while the bucket has
+        been needed too seldom to be worth a capture."""
+        bucket = next(size for size in self._buckets if size >= count)
+        if bucket in self._captured:
+            return self._captured[bucket]
+        self._misses[bucket] += 1
+        near = [size for size in self._captured if bucket < size <= NEAR * bucket]
+        if near and self._misses[bucket] < MISSES:
+            return self._captured[min(near)]
+        if self._misses[bucket] == 1:
+            return None
+        captured = self._captured[bucket] = self._capture(bucket)
+        return captured
+
+    def _capture(self, bucket: int) -> "_Captured":
+        lines = Lines(self._rows, bucket, self._caps)
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
         side = torch.cuda.Stream()
         with torch.cuda.stream(side):  # once before: kernels compile, libraries make workspaces
-            self._model.logits(self._model.forward(static, self._caches))
+            self._step.run(lines)
         torch.cuda.current_stream().wait_stream(side)
         with torch.cuda.graph(graph, pool=self._pool):
-            logits = self._model.logits(self._model.forward(static, self._caches))
-        logger.debug("captured a CUDA graph of %d rows", bucket)
-        return _Captured(graph, static, logits)
+            logits, token_ids = self._step.run(lines)
+        logger.debug("captured a CUDA graph of %d lines", bucket)
+        return _Captured(graph, lines, logits, token_ids)
 
-    def _padded(self, like: StepInputs, bucket: int) -> StepInputs:
-        """Static inputs of `bucket` sequences of one query each, none of which is real yet."""
 
-        def pad(values: Tensor, size: int, filler: int) -> Tensor:
-            return values.new_full((size,), filler)
+@dataclass(frozen=True, slots=True)
+class _Captured:
+    graph: torch.cuda.CUDAGraph
+    lines: "Lines"
+    logits: Tensor  # [bucket, V], rewritten by each replay
+    token_ids: Tensor  # [bucket] int64
 
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What is captured: from the uploaded integers to the tokens in their rows."""
+
+    model: Model
+    caches: list[LayerCache]
+    rows: DeviceRows
+    sampler: Sampler
+
+    def run(self, lines: "Lines") -> tuple[Tensor, Tensor]:
+        """(logits [bucket, V], token ids [bucket])."""
+        lines.stage(self.rows)
+        logits = self.model.logits(self.model.forward(lines.inputs, self.caches))
+        token_ids = self.sampler.draw(logits, lines.rows, lines.next_positions)
+        self.rows.append(lines.rows, lines.seq_lens, token_ids)
+        return logits, token_ids
+
+
+class Lines:
+    """The static inputs of a bucket's graph, none of whose lines is real at first."""
+
+    def __init__(self, rows: DeviceRows, bucket: int, caps: DeviceCaps) -> None:
+        device = torch.device(caps.torch_device)
+        self._device_rows = rows
+        self._parts = [rows.max_parts(group, bucket) for group in range(len(rows.groups))]
+        lengths = [bucket, bucket, *(n for w in self._parts for n in (bucket, COLUMNS * w))]
+        self._ends = [0, *np.cumsum(lengths).tolist()]
+        self._ints = torch.zeros(self._ends[-1], dtype=torch.int32, device=device)
+        self.rows, self.seq_lens, *by_group = self._ints.split(lengths)
+        self._new_pages, parts = by_group[::2], by_group[1::2]
+        for part in parts:
+            part.fill_(-1)
+        token_ids, positions = torch.zeros(2, bucket, dtype=torch.int64, device=device)
+        self.next_positions = torch.zeros_like(positions)
+        query_starts = torch.arange(bucket + 1, dtype=torch.int32, device=device)
         groups = tuple(
-            dataclasses.replace(
-                group,
-                query_starts=pad(group.query_starts, bucket + 1, 0),
-                seq_lens=pad(group.seq_lens, bucket, 1),
-                rows=pad(group.rows, bucket, 0),
-                slots=pad(group.slots, bucket, NO_SLOT),
+            AttentionBatch(
+                query_starts=query_starts,
+                seq_lens=self.seq_lens,
+                rows=self.rows,
+                page_table=table,
+                slots=torch.zeros_like(positions),
+                page_size=rows.page_size,
+                host_query_lens=np.ones(bucket, dtype=np.int32),
+                host_seq_lens=np.zeros(bucket, dtype=np.int32),
                 max_query_len=1,
-                max_seq_len=self._max_len,
+                max_seq_len=rows.max_len,
+                parts=part.view(-1, COLUMNS),
+                arrivals=arrivals,
             )
-            for group in like.groups
+            for table, part, arrivals in zip(rows.page_tables, parts, rows.arrivals, strict=True)
         )
-        return StepInputs(pad(like.token_ids, bucket, 0), pad(like.positions, bucket, 0), groups)
+        self.inputs = StepInputs(token_ids, positions, groups)
+
+    def upload(self, plan: StepPlan, caps: DeviceCaps) -> np.ndarray:
+        """Send a decode step's integers in one copy; returns its rows [S] int32."""
+        host = pinned(tuple(self._ints.shape), torch.int32, caps)
+        into = [host.numpy()[a:b] for a, b in pairwise(self._ends)]
+        count = len(plan.rows)
+        rows, seq_lens, *by_group = into
+        rows[:count], rows[count:] = plan.rows, 0
+        seq_lens[:count], seq_lens[count:] = plan.num_computed, 0
+        seq_lens[:count] += 1
+        lines = {row: line for line, row in enumerate(plan.rows)} if plan.pages else {}
+        for new_pages in by_group[::2]:
+            new_pages.fill(-1)
+        for delta in plan.pages:
+            by_group[2 * delta.group][lines[delta.row]] = delta.page_ids[0]
+        starts = np.arange(count + 1, dtype=np.int32)
+        for group, parts in enumerate(by_group[1::2]):
+            planned = self._device_rows.plan_parts(group, starts, rows[:count], seq_lens[:count])
+            planned = planned.ravel()
+            parts[: len(planned)], parts[len(planned) :] = planned, -1
+        self._ints.copy_(host, non_blocking=True)
+        return rows[:count].copy()
+
+    def stage(self, rows: DeviceRows) -> None:
+        """Fill the inputs on the device from the uploaded integers."""
+        for group, new_pages in zip(self.inputs.groups, self._new_pages, strict=True):
+            rows.stage(
+                group.page_table,
+                self.rows,
+                self.seq_lens,
+                new_pages,
+                self.inputs.token_ids,
+                self.inputs.positions,
+                group.slots,
+            )
+        self.next_positions.copy_(self.seq_lens)
 
 
-def _fill(static: StepInputs, inputs: StepInputs) -> None:
-    """Put a step of S sequences into static inputs of a bucket, the rest made padding."""
-    rows = len(inputs.token_ids)
-    static.token_ids[:rows].copy_(inputs.token_ids)
-    static.positions[:rows].copy_(inputs.positions)
-    for to, group in zip(static.groups, inputs.groups):
-        _fill_group(to, group, rows)
-
-
-def _fill_group(to: AttentionBatch, group: AttentionBatch, rows: int) -> None:
-    to.query_starts[: rows + 1].copy_(group.query_starts)
-    to.query_starts[rows + 1 :].fill_(rows)
-    to.seq_lens[:rows].copy_(group.seq_lens)
-    to.rows[:rows].copy_(group.rows)
-    to.slots[:rows].copy_(group.slots)
-    to.slots[rows:].fill_(NO_SLOT)
+def is_decode(plan: StepPlan, page_size: int) -> bool:
+    """Whether every sequence computes one known token and samples, with at most the page of
+    that token new."""
+    if plan.starts or max(plan.query_lens) > 1 or not all(plan.samples):
+        return False
+    if not plan.pages:
+        return True
+    column = {row: at // page_size for row, at in zip(plan.rows, plan.num_computed)}
+    return all(
+        len(delta.page_ids) == 1 and column.get(delta.row) == delta.column for delta in plan.pages
+    )

@@ -15,8 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from quire.core.kv_spec import KVGroup
 from quire.core.plan import StepPlan
+from quire.kernels.attention.parts import COLUMNS
 from quire.kernels.batch import AttentionBatch, StepInputs
+from quire.kernels.table import Ops
 from quire.platform.caps import DeviceCaps
 from quire.platform.streams import pinned
 
@@ -43,25 +46,37 @@ class DeviceStep:
 
 
 class DeviceRows:
-    """Token ids [R, L] and one page table [R, M] a KV group, on the device."""
+    """Token ids [R, L] and one page table [R, M] a KV group, on the device.
+
+    Args:
+        ops: `stage` and `append` are used, and the plan of attention's parts.
+    """
 
     def __init__(
         self,
         num_rows: int,
         max_len: int,
         page_size: int,
-        num_groups: int,
+        groups: Sequence[KVGroup],
+        ops: Ops,
         caps: DeviceCaps,
     ) -> None:
         self.page_size = page_size
         self.max_len = max_len
         self.width = -(-max_len // page_size)  # M
+        self.groups = groups
+        self._by_parts = ops.by_parts
+        self._stage, self._append = ops.stage, ops.append
         self._caps = caps
         self._device = torch.device(caps.torch_device)
+        self.arrivals = [
+            torch.zeros(num_rows, _kv_heads(group), dtype=torch.int32, device=self._device)
+            for group in groups
+        ]
         self.tokens = torch.zeros(num_rows, max_len, dtype=torch.int32, device=self._device)
         self.page_tables = [
             torch.zeros(num_rows, self.width, dtype=torch.int32, device=self._device)
-            for _ in range(num_groups)
+            for _ in groups
         ]
 
     def apply(self, plan: StepPlan) -> DeviceStep:
@@ -85,10 +100,11 @@ class DeviceRows:
         upload.add(query_starts[1:][lines] - 1)
         upload.add(seq_lens[lines])
         upload.add(rows[lines])
-        for group in range(len(self.page_tables)):
+        for group in range(len(self.groups)):
             index, page_ids = self._page_updates(plan, group)
             upload.add(index)
             upload.add(page_ids)
+            upload.add(self.plan_parts(group, query_starts, rows, seq_lens).ravel())
         for start in plan.starts:
             upload.add(start.token_ids)
 
@@ -97,10 +113,12 @@ class DeviceRows:
         positions_d, token_rows_d = next(parts).long(), next(parts).long()
         sample_tokens_d, sample_positions_d = next(parts).long(), next(parts).long()
         sample_rows_d = next(parts).long()
+        attention_parts = []
         for table in self.page_tables:
             index_d, page_ids_d = next(parts).long(), next(parts)
             if len(index_d):
                 table.view(-1).index_copy_(0, index_d, page_ids_d)
+            attention_parts.append(next(parts).view(-1, COLUMNS))
         for start, ids in zip(plan.starts, parts):
             self.tokens[start.row, : len(start.token_ids)].copy_(ids)
 
@@ -117,8 +135,10 @@ class DeviceRows:
                 host_seq_lens=seq_lens,
                 max_query_len=int(query_lens.max(initial=0)),
                 max_seq_len=int(seq_lens.max(initial=0)),
+                parts=attention_parts[group] if self._by_parts else None,
+                arrivals=self.arrivals[group],
             )
-            for table in self.page_tables
+            for group, table in enumerate(self.page_tables)
         )
         return DeviceStep(
             inputs=StepInputs(token_ids.long(), positions_d, groups),
@@ -129,11 +149,48 @@ class DeviceRows:
             sample_rows_device=sample_rows_d,
         )
 
-    def append(self, step: DeviceStep, sampled: Tensor) -> None:
-        """Write the sampled ids [S'] to their rows. A failed line's -1 becomes 0, a valid id,
-        because the step after may already be on its way and reads it."""
-        index = step.sample_rows_device * self.max_len + step.sample_positions
-        self.tokens.view(-1).index_copy_(0, index, sampled.clamp(min=0).to(torch.int32))
+    def plan_parts(
+        self, group: int, query_starts: np.ndarray, rows: np.ndarray, seq_lens: np.ndarray
+    ) -> np.ndarray:
+        """The parts of a KV group's single-query sequences, none if attention wants none."""
+        if self._by_parts is None:
+            return np.empty((0, COLUMNS), dtype=np.int32)
+        of = self.groups[group]
+        return self._by_parts.plan(query_starts, rows, seq_lens, of.window, _kv_heads(of))
+
+    def max_parts(self, group: int, num_sequences: int) -> int:
+        """No plan of so many sequences has more parts."""
+        if self._by_parts is None:
+            return 0
+        return self._by_parts.limit(num_sequences, _kv_heads(self.groups[group]))
+
+    def stage(
+        self,
+        page_table: Tensor,
+        rows: Tensor,
+        seq_lens: Tensor,
+        new_pages: Tensor,
+        token_ids: Tensor,
+        positions: Tensor,
+        slots: Tensor,
+    ) -> None:
+        """The inputs of single-query sequences, all on the device: see `kernels.stage`."""
+        self._stage(
+            self.tokens,
+            page_table,
+            rows,
+            seq_lens,
+            new_pages,
+            token_ids,
+            positions,
+            slots,
+            self.page_size,
+        )
+
+    def append(self, rows: Tensor, positions: Tensor, sampled: Tensor) -> None:
+        """Write sampled ids [S] to their rows; a line at position 0 is padding. A failed line's
+        -1 becomes 0, a valid id: the step after may already be on its way and reads it."""
+        self._append(self.tokens, rows, positions, sampled)
 
     def _page_updates(self, plan: StepPlan, group: int) -> tuple[np.ndarray, np.ndarray]:
         """A group's new page ids and where they go in its flattened page table."""
@@ -149,6 +206,10 @@ class DeviceRows:
         column = positions // self.page_size
         pages = table.view(-1)[token_rows * self.width + column].long()
         return pages * self.page_size + positions % self.page_size
+
+
+def _kv_heads(group: KVGroup) -> int:
+    return max(layer.num_kv_heads for layer in group.layers)
 
 
 class _Upload:

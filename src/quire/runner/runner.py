@@ -7,6 +7,7 @@ which ops were selected. Nothing in `submit` waits for the device.
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,10 +16,10 @@ from quire.kernels.batch import LayerCache
 from quire.kernels.table import Ops
 from quire.platform.caps import DeviceCaps
 from quire.platform.streams import record_event
-from quire.runner.graphs import DecodeGraphs
+from quire.runner.graphs import DecodeGraphs, DecodeOutput
 from quire.runner.model import Model
-from quire.runner.pooling import Pooler
-from quire.runner.rows import DeviceRows, DeviceStep
+from quire.runner.pooling import PooledLines, Pooler
+from quire.runner.rows import DeviceRows
 from quire.runner.ticket import StepTicket
 from quire.sampling.logprobs import LogprobTensors
 from quire.sampling.sampler import Sampler, SamplerOutput
@@ -34,7 +35,7 @@ class Runner:
         model: a Decoder or FallbackModel: `forward(inputs, kv)` and `logits(hidden)`.
         caches: per layer (keys, values), each [N, K, P, D].
         rows: the persistent device rows.
-        graphs: replayed for decode steps, where the device has them.
+        capture: replay decode steps as CUDA graphs.
     """
 
     def __init__(
@@ -45,16 +46,18 @@ class Runner:
         ops: Ops,
         vocab_size: int,
         caps: DeviceCaps,
-        graphs: DecodeGraphs | None = None,
+        capture: bool = False,
     ) -> None:
         self._model = model
         self._caches = caches
         self._rows = rows
         self.caps = caps
-        self._graphs = graphs
         self._sampler = Sampler(
             vocab_size, rows.tokens.shape[0], torch.device(caps.torch_device), ops
         )
+        self._graphs = None
+        if capture:
+            self._graphs = DecodeGraphs(model, caches, rows, self._sampler, caps)
         self._pooler = Pooler()
         self._starts: dict[int, RowStart] = {}  # by row, while it runs
 
@@ -77,31 +80,60 @@ class Runner:
             self._starts[start.row] = start
         for index, mask in plan.masks.items():
             self._sampler.set_mask(plan.rows[index], mask)
+        decoded = None if self._graphs is None else self._graphs.run(plan)
+        if decoded is not None:
+            return self._ticket(plan, list(range(len(plan.rows))), self._sampled(plan, decoded))
         step = self._rows.apply(plan)
-        logits = None if self._graphs is None else self._graphs.logits(step)
-        prompt_logprobs, pooled = {}, None
-        if logits is None:
-            hidden = self._model.forward(step.inputs, self._caches)
-            if step.sample_lines:
-                logits = self._model.logits(hidden[step.sample_tokens])
-            prompt_logprobs = self._prompt_logprobs(plan, hidden)
-            pooled = self._pooler.pool(plan, hidden)
-        output = None if logits is None else self._sample(step, logits, plan)
+        hidden = self._model.forward(step.inputs, self._caches)
+        output = None
+        if step.sample_lines:
+            logits = self._model.logits(hidden[step.sample_tokens])
+            output = self._sample(
+                plan, logits, step.sample_rows, step.sample_rows_device, step.sample_positions
+            )
+        prompt_logprobs = self._prompt_logprobs(plan, hidden)
+        pooled = self._pooler.pool(plan, hidden)
+        return self._ticket(plan, step.sample_lines, output, prompt_logprobs, pooled)
+
+    def _ticket(
+        self,
+        plan: StepPlan,
+        sample_lines: list[int],
+        output: SamplerOutput | None,
+        prompt_logprobs: dict[int, list[LogprobTensors]] | None = None,
+        pooled: PooledLines | None = None,
+    ) -> StepTicket:
         # torch pins the destination of such a copy, so it is queued and not waited for.
         sampled = None if output is None else output.token_ids.to("cpu", non_blocking=True)
         event = record_event(self.caps)
-        return StepTicket(plan, step.sample_lines, output, sampled, prompt_logprobs, pooled, event)
+        return StepTicket(plan, sample_lines, output, sampled, prompt_logprobs or {}, pooled, event)
 
-    def _sample(self, step: DeviceStep, logits: Tensor, plan: StepPlan) -> SamplerOutput:
+    def _sampled(self, plan: StepPlan, decoded: DecodeOutput) -> SamplerOutput:
+        """What a graph drew; drawn again where there is more to it than the graph knows."""
+        if decoded.complete:
+            return SamplerOutput(decoded.token_ids)
+        return self._sample(
+            plan, decoded.logits, decoded.host_rows, decoded.rows, decoded.positions
+        )
+
+    def _sample(
+        self,
+        plan: StepPlan,
+        logits: Tensor,
+        host_rows: np.ndarray,
+        rows: Tensor,
+        positions: Tensor,
+    ) -> SamplerOutput:
+        longest = max(map(sum, zip(plan.num_computed, plan.query_lens)))
         output = self._sampler.sample(
             logits,
-            step.sample_rows,
-            step.sample_positions,
+            host_rows,
+            positions,
             self._rows.tokens,
             self._history_reader(plan),
-            step.inputs.groups[0].max_seq_len,
+            longest,
         )
-        self._rows.append(step, output.token_ids)
+        self._rows.append(rows, positions, output.token_ids)
         return output
 
     def _history_reader(self, plan: StepPlan) -> Callable[[int], tuple[list[int], list[int]]]:

@@ -25,14 +25,13 @@ from quire.platform.caps import DeviceCaps
 from quire.platform.detect import detect
 from quire.platform.streams import empty_cache, set_device, synchronize
 from quire.runner import kv_cache
-from quire.runner.graphs import DecodeGraphs
 from quire.runner.model import Model
 from quire.runner.rows import DeviceRows
 from quire.runner.runner import Runner
 from quire.weights.build import build_model, model_recipe
 from quire.weights.dtypes import torch_dtype
 from quire.weights.hf_config import read_hf_config, sampling_defaults
-from quire.weights.loader import ProgressOption
+from quire.weights.progress import ProgressOption
 from quire.weights.source import ModelSource, fetch_small_files
 
 logger = logging.getLogger("quire")
@@ -74,16 +73,14 @@ def start_worker(config: EngineConfig, progress: ProgressOption = True) -> Worke
     )
     weight_bytes = _weight_bytes(model)
     groups = recipe.kv_groups()
-    sizes = _Sizes(config, resolved, groups, dtype, caps)
-    plan = sizes.plan(sizes.activation_peak(model, ops, recipe.vocab_size))
+    sizes = _Sizes(config, resolved, groups, dtype, ops, caps)
+    plan = sizes.plan(sizes.activation_peak(model, recipe.vocab_size))
     for message in plan.messages:
         logger.warning("%s", message)
     caches = kv_cache.allocate(groups, plan.num_pages, config.cache.page_size, dtype, caps)
     rows = sizes.rows(plan.max_model_len)
-    graphs = None
-    if caps.kind == "cuda" and model.capturable and not config.device.enforce_eager:
-        graphs = DecodeGraphs(model, caches, resolved.max_num_seqs, plan.max_model_len)
-    runner = Runner(model, caches, rows, ops, recipe.vocab_size, caps, graphs)
+    capture = caps.kind == "cuda" and model.capturable and not config.device.enforce_eager
+    runner = Runner(model, caches, rows, ops, recipe.vocab_size, caps, capture)
     tokens = planner.kv_token_capacity(groups, plan, config.cache.page_size)
     logger.info(
         "%s on %s: %s of weights, %s of KV cache (%s tokens), ready in %.1f s",
@@ -131,6 +128,7 @@ class _Sizes:
     resolved: Resolved
     groups: tuple[KVGroup, ...]
     dtype: torch.dtype
+    ops: Ops
     caps: DeviceCaps
 
     def rows(self, max_model_len: int) -> DeviceRows:
@@ -138,7 +136,8 @@ class _Sizes:
             self.resolved.max_num_seqs,
             max_model_len,
             self.config.cache.page_size,
-            len(self.groups),
+            self.groups,
+            self.ops,
             self.caps,
         )
 
@@ -178,7 +177,7 @@ class _Sizes:
         )
         return int(total * cache.gpu_memory_utilization) - (total - free) - activations - rows
 
-    def activation_peak(self, model: Model, ops: Ops, vocab_size: int) -> int:
+    def activation_peak(self, model: Model, vocab_size: int) -> int:
         """Bytes of temporaries of the largest step, measured by running it. A CPU's share is
         what `cpu_memory_fraction` leaves, so nothing is run there."""
         if self.caps.kind == "cpu":
@@ -189,7 +188,7 @@ class _Sizes:
         # One page stands for all: its contents do not matter here.
         one_each = [1] * len(self.groups)
         caches = kv_cache.allocate(self.groups, one_each, page_size, self.dtype, self.caps)
-        runner = Runner(model, caches, self.rows(length + 1), ops, vocab_size, self.caps)
+        runner = Runner(model, caches, self.rows(length + 1), self.ops, vocab_size, self.caps)
         memory.reset_peak(self.caps)
         before = memory.allocated_bytes(self.caps)
         runner.submit(_largest_step(num_seqs, length, page_size, len(self.groups))).result()

@@ -47,9 +47,16 @@ class SamplingBatch:
     penalties: Penalties | None
     logprobs: LogprobLines | None
 
+    @property
+    def changes_logits(self) -> bool:
+        """Whether anything comes between the model's logits and the draw."""
+        steps = (self.masked, self.banned_sequences, self.bias, self.processors, self.penalties)
+        return any(steps)
+
     @staticmethod
     def build(table: RowTable, rows: np.ndarray) -> "SamplingBatch":
         """Put the lines of `rows` [S] together."""
+        table.refresh()
         device_rows = upload(rows.astype(np.int64), table.device)
         numbers = table.gather(device_rows)
         lines = _Lines(table, rows, device_rows)

@@ -80,7 +80,7 @@ class RowTable:
         self.extras: list[RowExtras | None] = [None] * num_rows
         self.mask = TokenMask(num_rows, vocab_size, device)
         self._allowed: dict[int, np.ndarray] = {}  # row -> the mask of its allowed_token_ids
-        # A line per number, in the order that `gather` takes them apart.
+        # A line per number, in the order of `RowNumbers`.
         self._floats = np.zeros((6, num_rows), dtype=np.float32)
         self._integers = np.zeros((3, num_rows), dtype=np.int64)
         self._device_floats = upload(self._floats, device)
@@ -114,12 +114,15 @@ class RowTable:
         self.features[row] = Feature.NONE
         self._allowed.pop(row, None)
 
-    def gather(self, rows: Tensor) -> RowNumbers:
-        """The numbers of `rows` [S] int64 on the device, after uploading what changed."""
+    def refresh(self) -> None:
+        """Send the device what changed."""
         if self._uploaded_version != self.version:
             self._device_floats.copy_(upload(self._floats, self.device))
             self._device_integers.copy_(upload(self._integers, self.device))
             self._uploaded_version = self.version
+
+    def gather(self, rows: Tensor) -> RowNumbers:
+        """The numbers of `rows` [S] on the device, as of the last `refresh`."""
         floats = self._device_floats.index_select(1, rows)
         temperature, top_p, min_p, repetition, frequency, presence = floats.unbind(0)
         seed, top_k, num_prompt = self._device_integers.index_select(1, rows).unbind(0)
@@ -203,8 +206,4 @@ def _features(params: SamplingParams, extras: RowExtras) -> Feature:
         Feature.COUNTS: counts,
         Feature.LOGPROBS: params.logprobs is not None,
     }
-    features = Feature.NONE
-    for feature, is_used in used.items():
-        if is_used:
-            features |= feature
-    return features
+    return Feature(sum(feature for feature, is_used in used.items() if is_used))

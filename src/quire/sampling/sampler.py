@@ -30,7 +30,7 @@ from quire.kernels.table import Ops
 from quire.sampling.batch import LogprobLines, SamplingBatch
 from quire.sampling.logprobs import LogprobTensors, RawLogprobs, prompt_logprobs
 from quire.sampling.processors import HostTokens, run_processors
-from quire.sampling.rows import RowTable
+from quire.sampling.rows import RowNumbers, RowTable
 from quire.sampling.token_mask import apply_masks
 
 # Bound on a temporary that has a vocabulary (or a sequence) per line: 64 MiB of fp32.
@@ -68,7 +68,7 @@ class Sampler:
     def __init__(self, vocab_size: int, num_rows: int, device: torch.device, ops: Ops) -> None:
         self._vocab_size = vocab_size
         self._device = device
-        self._draw = ops.sample
+        self._ops_sample = ops.sample
         self._table = RowTable(vocab_size, num_rows, device)
         self._batch: SamplingBatch | None = None
         self._batch_version = -1
@@ -85,6 +85,33 @@ class Sampler:
         """What a row with a grammar may sample next: [ceil(V / 32)] int32, see `token_mask`."""
         self._table.set_mask(row, mask)
 
+    def refresh(self, rows: np.ndarray) -> bool:
+        """Make `draw` right for `rows` [S]; False if they need what only `sample` does."""
+        self._table.refresh()
+        return not self._table.features[rows].any()
+
+    @torch.inference_mode()
+    def draw(self, logits: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
+        """Temperature, filters and the draw alone: what a CUDA graph can hold.
+
+        Args:
+            logits: [S, V], left as they are.
+            rows: [S] int32 or int64 on the device.
+            positions: [S] int64.
+        """
+        return self._draw_lines(logits, self._table.gather(rows), positions)
+
+    def _draw_lines(self, logits: Tensor, numbers: RowNumbers, positions: Tensor) -> Tensor:
+        return self._ops_sample(
+            logits,
+            numbers.temperature,
+            numbers.top_k,
+            numbers.top_p,
+            numbers.min_p,
+            numbers.seed,
+            positions,
+        )
+
     @torch.inference_mode()
     def sample(
         self,
@@ -98,7 +125,7 @@ class Sampler:
         """Choose a token for each line.
 
         Args:
-            logits: [S, V] fp32; may be changed in place.
+            logits: [S, V] fp32 or the model's dtype; may be changed in place.
             rows: [S] int32 on the host, the row of each line.
             positions: [S] int64, the position the sampled token will take.
             tokens: [R, L] int32 or int64, every row's token ids, valid below its position.
@@ -112,9 +139,10 @@ class Sampler:
         if not len(rows):
             return SamplerOutput(torch.empty(0, dtype=torch.int64, device=self._device))
         assert logits.shape == (len(rows), self._vocab_size), f"logits are {tuple(logits.shape)}"
-        logits = logits.contiguous()  # the sparse changes index it flat
         batch = self._batch_of(rows)
         raw = _raw_logprobs(logits, batch.logprobs) if batch.logprobs else None
+        if batch.changes_logits:
+            logits = logits.float().contiguous()  # the sparse changes index it flat
         if batch.masked:
             masks = self._table.mask.device_masks().index_select(0, batch.masked.rows)
             apply_masks(logits, batch.masked.lines, masks, MAX_ELEMENTS)
@@ -126,16 +154,7 @@ class Sampler:
         if batch.penalties:
             columns = tokens.shape[1] if max_position is None else max_position
             batch.penalties.apply(logits, positions, tokens, columns, MAX_ELEMENTS)
-        numbers = batch.numbers
-        token_ids = self._draw(
-            logits,
-            numbers.temperature,
-            numbers.top_k,
-            numbers.top_p,
-            numbers.min_p,
-            numbers.seed,
-            positions,
-        )
+        token_ids = self._draw_lines(logits, batch.numbers, positions)
         if raw is None or batch.logprobs is None:
             return SamplerOutput(token_ids, errors=errors)
         logprobs = _chosen_logprobs(raw, token_ids, batch.logprobs)

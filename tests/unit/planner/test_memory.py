@@ -7,18 +7,12 @@ from hypothesis import strategies as st
 from quire.core.errors import InsufficientMemoryError
 from quire.core.kv_spec import KVGroup, LayerKV
 from quire.planner.memory import (
+    Demand,
     KVPlan,
-    MemoryPlan,
-    bytes_per_page,
     cpu_token_cap,
-    describe,
     device_rows_bytes,
-    fit_max_model_len,
     kv_token_capacity,
-    max_useful_pages,
-    peak_pages,
     plan_kv,
-    typical_length,
 )
 
 GIB = 1 << 30
@@ -30,6 +24,12 @@ def group(num_layers: int, window: int | None = None, heads: int = 8, dim: int =
 
 LLAMA_8B = (group(32),)  # 128 KiB a token in bf16
 GEMMA_LIKE = (group(10), group(50, window=1024))
+
+
+def demand(
+    groups: tuple[KVGroup, ...], page_size: int = 16, max_num_seqs: int = 256, budget: int = 8192
+) -> Demand:
+    return Demand(groups, page_size, 2, max_num_seqs, budget)
 
 
 def plan(
@@ -60,7 +60,7 @@ def plan(
 
 def test_one_full_group_takes_all_that_fits() -> None:
     result = plan(LLAMA_8B, 10 * GIB)
-    page = bytes_per_page(LLAMA_8B[0], 16, 2)
+    (page,) = demand(LLAMA_8B).page_bytes()
     assert page == 16 * 128 * 1024
     assert result.num_pages == (10 * GIB // page,)
     assert result.bytes == result.num_pages[0] * page
@@ -134,7 +134,7 @@ def test_windows_leave_the_memory_to_full_attention() -> None:
     """With long sequences the window group needs far fewer pages than an even split gives."""
     result = plan(GEMMA_LIKE, 40 * GIB, max_model_len=131072)
     full, window = result.num_pages
-    even = 40 * GIB // sum(bytes_per_page(g, 16, 2) for g in GEMMA_LIKE)
+    even = 40 * GIB // sum(demand(GEMMA_LIKE).page_bytes())
     assert full > 2 * even
     assert window < even
 
@@ -144,29 +144,28 @@ def test_shared_memory_is_never_worse_than_half_of_the_best(length: int) -> None
     """The promise of `typical_length`: (f + s) / (f + 2 s) of the best split for any length."""
     available = 60 * GIB
     result = plan(GEMMA_LIKE, available, max_model_len=131072, max_num_seqs=100_000, budget=16)
-    per_page = [bytes_per_page(g, 16, 2) for g in GEMMA_LIKE]
-    needs = [peak_pages(g, length, 16, 16) for g in GEMMA_LIKE]
-    best = available / sum(n * c for n, c in zip(needs, per_page))
-    got = min(pages / need for pages, need in zip(result.num_pages, needs))
-    f, s = per_page
+    wanted = demand(GEMMA_LIKE, budget=16)
+    best = available / wanted.sequence_bytes(length)
+    got = min(pages / need for pages, need in zip(result.num_pages, wanted.peak(length)))
+    f, s = wanted.page_bytes()
     assert got >= 0.98 * best * (f + s) / (f + 2 * s)
 
 
 def test_typical_length() -> None:
-    assert typical_length(GEMMA_LIKE, 16, 2, 131072) == 6 * 1024
-    assert typical_length(GEMMA_LIKE, 16, 2, 2000) == 2000
-    assert typical_length(LLAMA_8B, 16, 2, 4096) == 4096
-    assert typical_length((group(8, window=512),), 16, 2, 4096) == 4096
+    assert demand(GEMMA_LIKE).typical_length(131072) == 6 * 1024
+    assert demand(GEMMA_LIKE).typical_length(2000) == 2000
+    assert demand(LLAMA_8B).typical_length(4096) == 4096
+    assert demand((group(8, window=512),)).typical_length(4096) == 4096
 
 
 def test_window_only_model_needs_no_more_than_its_windows() -> None:
     groups = (group(32, window=4096),)
     result = plan(groups, 1000 * GIB, max_model_len=32768, max_num_seqs=8, budget=2048)
-    assert result.num_pages == (max_useful_pages(groups[0], 8, 32768, 16, 2048),)
+    assert list(result.num_pages) == demand(groups, 16, 8, 2048).most(32768)
     assert result.num_pages[0] < 8 * (4096 // 16 + 2) + 2048 // 16 + 1
     # The window of a sequence, and the chunk it computes in one step.
-    assert fit_max_model_len(groups, 16, 2, GIB, 32768, 2048) == 32768
-    assert fit_max_model_len(groups, 16, 2, GIB // 2, 32768, 2048) == 4096
+    assert plan(groups, GIB, 32768, budget=2048).max_model_len == 32768
+    assert plan(groups, GIB // 2, 32768, budget=2048).max_model_len == 4096
 
 
 def test_device_rows() -> None:
@@ -214,36 +213,20 @@ def test_every_plan_fits_and_holds_one_sequence(
     try:
         result = attempt(False)
     except InsufficientMemoryError:
-        smallest = sum(bytes_per_page(g, page_size, 2) for g in groups)
-        assert available < smallest
+        assert available < sum(demand(groups, page_size).page_bytes())
         return
-    costs = [bytes_per_page(g, page_size, 2) for g in groups]
-    assert result.bytes == sum(n * c for n, c in zip(result.num_pages, costs)) <= available
-    assert 1 <= result.max_model_len <= max_model_len
-    for g, pages in zip(groups, result.num_pages):
-        need = peak_pages(g, result.max_model_len, page_size, min(budget, max_model_len))
-        assert pages >= need
-        most = max_useful_pages(g, max_num_seqs, result.max_model_len, page_size, budget)
-        assert pages <= max(most, need)
-    assert kv_token_capacity(groups, result, page_size) >= result.max_model_len
-    if result.max_model_len < max_model_len:
+    length = result.max_model_len
+    wanted = demand(groups, page_size, max_num_seqs, budget)
+    assert result.bytes == wanted.cost(result.num_pages) <= available
+    assert 1 <= length <= max_model_len
+    needs = demand(groups, page_size, budget=min(budget, max_model_len)).peak(length)
+    for need, pages, most in zip(needs, result.num_pages, wanted.most(length)):
+        assert need <= pages <= max(most, need)
+    assert kv_token_capacity(groups, result, page_size) >= length
+    if length < max_model_len:
         assert result.messages
         with pytest.raises(InsufficientMemoryError):
             attempt(True)
-        longer = sum(
-            peak_pages(g, result.max_model_len + 1, page_size, budget) * c
-            for g, c in zip(groups, costs)
-        )
-        assert longer > available
+        assert wanted.sequence_bytes(length + 1) > available
     else:
         assert attempt(True) == result
-
-
-def test_describe_reads_like_a_plan() -> None:
-    kv = KVPlan((1000,), 8192, 100 * GIB, ("max_model_len lowered",))
-    text = describe(MemoryPlan("NVIDIA H200", 141 * GIB, 15 * GIB, 2 * GIB, 50 << 20, kv, 804_000))
-    lines = text.splitlines()
-    assert lines[0] == "memory of NVIDIA H200, 141.0 GiB:"
-    assert "804,000 tokens (98.1 sequences of 8,192)" in lines[2]
-    assert lines[-1] == "  note: max_model_len lowered"
-    assert "24.0 GiB" in lines[5]

@@ -1,8 +1,76 @@
-"""Buckets of CUDA graphs; the graphs themselves run in tests/e2e where there is a GPU."""
+"""What a decode graph is fed; the graphs themselves run in tests/e2e where there is a GPU."""
+
+import dataclasses
 
 import pytest
+import torch
 
-from quire.runner.graphs import buckets
+from quire.core.kv_spec import KVGroup, LayerKV
+from quire.core.plan import PageDelta, RowStart, StepPlan
+from quire.core.sampling_params import SamplingParams
+from quire.kernels.select import reference_ops, triton_ops
+from quire.platform.detect import detect
+from quire.runner.graphs import Lines, buckets, is_decode
+from quire.runner.rows import DeviceRows
+
+CAPS = detect("cpu")
+GROUPS = [KVGroup(None, (LayerKV(0, 2, 8),)), KVGroup(300, (LayerKV(1, 2, 8),))]
+PAGE = 4
+
+
+def make_rows() -> DeviceRows:
+    """Rows 2 and 0 hold prompts of 600 and 7 tokens."""
+    by_parts = triton_ops(8, "test").by_parts
+    ops = dataclasses.replace(reference_ops("test"), by_parts=by_parts)
+    rows = DeviceRows(4, 1000, PAGE, GROUPS, ops, CAPS)
+    lengths = {2: 600, 0: 7}
+    starts = [RowStart(r, list(range(n)), n, SamplingParams(), 0, ()) for r, n in lengths.items()]
+    pages = [
+        PageDelta(group, row, 0, list(range(100 * group + row, 100 * group + row + -(-n // PAGE))))
+        for row, n in lengths.items()
+        for group in range(2)
+    ]
+    rows.apply(StepPlan(0, starts, pages, [2, 0], [600, 7], [0, 0], [True, True]))
+    return rows
+
+
+def decode_plan() -> StepPlan:
+    pages = [PageDelta(0, 2, 150, [900]), PageDelta(1, 2, 150, [901])]
+    return StepPlan(1, [], pages, [2, 0], [1, 1], [600, 6], [True, True])
+
+
+def test_a_graph_is_fed_what_the_eager_step_would_be() -> None:
+    expected = make_rows().apply(decode_plan()).inputs
+    rows = make_rows()
+    lines = Lines(rows, 8, CAPS)
+    for _ in range(2):  # a bucket is used again
+        assert lines.upload(decode_plan(), CAPS).tolist() == [2, 0]
+        lines.stage(rows)
+        made = lines.inputs
+        assert made.token_ids[:2].tolist() == expected.token_ids.tolist()
+        assert made.positions[:2].tolist() == expected.positions.tolist()
+        assert lines.next_positions.tolist() == [601, 7, 0, 0, 0, 0, 0, 0]
+        for group, eager in zip(made.groups, expected.groups, strict=True):
+            assert group.slots.tolist() == [*eager.slots.tolist(), *[-1] * 6]
+            assert torch.equal(group.page_table, eager.page_table)
+            count = len(eager.parts)
+            assert count > 2, "the long sequence is cut"
+            assert torch.equal(group.parts[:count], eager.parts)
+            assert (group.parts[count:] == -1).all()
+
+
+def test_only_pure_decode_steps_are_replayed() -> None:
+    def changed(**fields: object) -> bool:
+        return is_decode(dataclasses.replace(decode_plan(), **fields), PAGE)
+
+    assert changed()
+    assert changed(pages=[])
+    assert not changed(query_lens=[2, 1])
+    assert not changed(samples=[True, False])
+    assert not changed(starts=[RowStart(1, [1], 1, SamplingParams(), 0, ())])
+    assert not changed(pages=[PageDelta(0, 2, 150, [900, 901])])
+    assert not changed(pages=[PageDelta(0, 2, 149, [900])])
+    assert not changed(pages=[PageDelta(0, 3, 150, [900])])
 
 
 @pytest.mark.parametrize("max_rows", [1, 3, 8, 100, 256, 300, 1024])

@@ -2,8 +2,10 @@
 
 import torch
 
+from quire.core.kv_spec import KVGroup, LayerKV
 from quire.core.plan import PageDelta, RowStart, StepPlan
 from quire.core.sampling_params import SamplingParams
+from quire.kernels.select import torch_ops
 from quire.platform.detect import detect
 from quire.runner.rows import DeviceRows
 
@@ -32,8 +34,14 @@ def first_plan():
     )
 
 
+def append(rows, step, sampled):
+    sampled = torch.tensor(sampled, dtype=torch.int64)
+    rows.append(step.sample_rows_device, step.sample_positions, sampled)
+
+
 def make_rows():
-    return DeviceRows(3, 16, PAGE, 2, detect("cpu"))
+    groups = [KVGroup(None, (LayerKV(0, 1, 8),)), KVGroup(9, (LayerKV(1, 1, 8),))]
+    return DeviceRows(3, 16, PAGE, groups, torch_ops("test"), detect("cpu"))
 
 
 def test_a_plan_becomes_inputs():
@@ -56,7 +64,7 @@ def test_a_plan_becomes_inputs():
 
 def test_sampled_tokens_feed_the_next_step_without_the_host():
     rows = make_rows()
-    rows.append(rows.apply(first_plan()), torch.tensor([99]))
+    append(rows, rows.apply(first_plan()), [99])
     step = rows.apply(
         StepPlan(
             step=1,
@@ -77,7 +85,7 @@ def test_sampled_tokens_feed_the_next_step_without_the_host():
 
 def test_a_failed_lines_token_is_a_valid_id():
     rows = make_rows()
-    rows.append(rows.apply(first_plan()), torch.tensor([-1]))
+    append(rows, rows.apply(first_plan()), [-1])
     assert rows.tokens[2, 6].item() == 0
 
 
@@ -86,6 +94,6 @@ def test_a_step_may_sample_nothing():
     plan = first_plan()
     plan.samples = [False, False]
     step = rows.apply(plan)
-    rows.append(step, torch.empty(0, dtype=torch.int64))
+    append(rows, step, [])
     assert step.sample_lines == []
     assert step.sample_tokens.tolist() == []

@@ -271,7 +271,7 @@ def test_the_device_is_never_waited_for(harness, request_of):
     features = {bit: (bench.sampler._table.features & bit).any() for bit in Feature if bit.value}
     features.pop(Feature.PROCESSORS)
     assert all(features.values()), features
-    bench.sampler._draw = lambda logits, *_: logits.argmax(-1)
+    bench.sampler._ops_sample = lambda logits, *_: logits.argmax(-1)
     arguments = (
         torch.randn(32, V),
         np.arange(32, dtype=np.int32),
