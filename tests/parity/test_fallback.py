@@ -98,7 +98,7 @@ def load(folder: Path, **options: Any) -> FallbackModel:
     hf_config = json.loads((folder / "config.json").read_text())
     config = replace(ModelConfig(model=str(folder)), **options)
     model = build_model(
-        config, folder, hf_config, torch_ops("a test"), detect("cpu"), 128, "float32", False
+        config, folder, hf_config, torch_ops("a test"), detect("cpu"), 128, torch.float32, False
     )
     assert isinstance(model, FallbackModel)
     return model

@@ -6,7 +6,7 @@ from transformers import GPTJConfig, GPTJForCausalLM
 from paged_steps import PagedModel
 from quire.kernels.select import torch_ops
 from quire.models.decoder import Decoder
-from quire.models.families.names import WeightTable
+from quire.models.families.names import Names, weight_map
 from quire.models.recipe import (
     AttentionRecipe,
     EmbeddingRecipe,
@@ -25,21 +25,17 @@ E, H, LAYERS, VOCAB = 48, 3, 2, 131
 NORM = NormRecipe("layer", 1e-5, bias=True)
 
 
-def weights() -> WeightMap:
-    table = WeightTable()
-    table.linear("transformer.wte", "embedding", bias=False)
-    for i in range(LAYERS):
-        source, param = f"transformer.h.{i}", f"layers.{i}"
-        for low, name in enumerate(("q_proj", "k_proj", "v_proj")):
-            rows = (low * E, (low + 1) * E)
-            table.linear(f"{source}.attn.{name}", f"{param}.attention.qkv", False, rows)
-        table.linear(f"{source}.attn.out_proj", f"{param}.attention.out", False)
-        table.linear(f"{source}.mlp.fc_in", f"{param}.mlp.up", True)
-        table.linear(f"{source}.mlp.fc_out", f"{param}.mlp.down", True)
-        table.norm(f"{source}.ln_1", f"{param}.attention_norm", NORM)
-    table.norm("transformer.ln_f", "final_norm", NORM)
-    table.head("lm_head", tied=False, bias=True)
-    return table.build("transformer.")
+NAMES = Names(
+    base="transformer",
+    embedding="wte",
+    layers="h",
+    qkv=("attn.q_proj", "attn.k_proj", "attn.v_proj"),
+    out="attn.out_proj",
+    up=("mlp.fc_in",),
+    down="mlp.fc_out",
+    norms={"attention_norm": "ln_1"},
+    final_norm="ln_f",
+)
 
 
 def recipe() -> Recipe:
@@ -58,7 +54,7 @@ def recipe() -> Recipe:
         (layer,) * LAYERS,
         NORM,
         HeadRecipe(tied=False, bias=True),
-        weights(),
+        WeightMap({}),
     )
 
 
@@ -78,7 +74,7 @@ def test_interleaved_rope_shared_norm_and_head_bias(fill_decoder) -> None:
     reference = GPTJForCausalLM(config).eval()
     randomize(reference, 0)
     model = Decoder(recipe(), torch_ops("a test"), torch.float32, torch.device("cpu"), 64)
-    fill_decoder(model, recipe().weights, reference.state_dict())
+    fill_decoder(model, weight_map(recipe(), NAMES), reference.state_dict())
     ids = list(range(3, 40))
     with torch.inference_mode():
         theirs = reference(torch.tensor([ids])).logits[0]

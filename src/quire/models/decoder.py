@@ -10,70 +10,66 @@ import torch
 from torch import Tensor, nn
 
 from quire.kernels.batch import AttentionBatch, LayerCache, StepInputs
-from quire.kernels.table import Ops
+from quire.kernels.table import Ops, Rope
 from quire.layers.attention import Attention
 from quire.layers.embedding import Embedder
 from quire.layers.experts import Experts
 from quire.layers.head import Head
 from quire.layers.linear import Linear
-from quire.layers.mlp import GatedMlp, PlainMlp, make_mlp
+from quire.layers.mlp import make_mlp
 from quire.layers.norm import Norm, make_norm
 from quire.layers.parameters import Maker
-from quire.layers.residual import Enter, make_enter, make_leave
-from quire.layers.rotary import Rotary
-from quire.models.recipe import (
-    LayerRecipe,
-    MlpRecipe,
-    MoeRecipe,
-    Recipe,
-    RopeRecipe,
-    SublayerRecipe,
-)
-
-# (the attention's input, the stream) -> the MLP's input, in a parallel layer
-_MlpInput = Callable[[Tensor, Tensor], Tensor]
+from quire.layers.residual import make_enter, make_leave
+from quire.layers.rotary import make_rope
+from quire.models.recipe import LayerRecipe, MoeRecipe, Recipe, RopeRecipe, group_of_layer
+from quire.quant.layouts.layout import Dense, Layout
 
 
 class Layer(nn.Module):
-    """Attention, then the MLP, each read from and added to the residual stream."""
+    """Attention and an MLP beside the residual stream; each kind below connects them its way.
+
+    Norms are children by the recipe's names. `leaves_open` tells the next layer whether the
+    stream it gets is still to be added up (see `layers.residual`).
+    """
 
     def __init__(
         self,
         recipe: LayerRecipe,
         hidden: int,
         ops: Ops,
-        rotary: Rotary | None,
+        rope: Rope | None,
         make: Maker,
         stream_open: bool,
     ) -> None:
         super().__init__()
-        self.attention = Attention(recipe.attention, hidden, ops, rotary, make)
-        self.mlp = _make_mlp(recipe.mlp, hidden, ops, make)
-        places = (("attention", recipe.attention_place), ("mlp", recipe.mlp_place))
-        norms = {part: self._norms(part, place, hidden, ops, make) for part, place in places}
-        before, after, closing = norms["attention"]
-        self._enter_attention = make_enter(before, stream_open)
-        self._leave_attention = make_leave(after, closing, recipe.attention_place.multiplier)
-        stream_open = closing is None
-        before, after, closing = norms["mlp"]
-        self._enter_mlp = make_enter(before, stream_open)
-        self._leave_mlp = make_leave(after, closing, recipe.mlp_place.multiplier)
-        self.leaves_open = closing is None
+        self.attention = Attention(recipe.attention, hidden, ops, rope, make)
+        self.mlp = (
+            Experts(recipe.mlp, hidden, ops, make)
+            if isinstance(recipe.mlp, MoeRecipe)
+            else make_mlp(recipe.mlp, hidden, make)
+        )
+        norms = {name: make_norm(norm, hidden, ops, make) for name, norm in recipe.norms().items()}
+        for name, norm in norms.items():
+            self.add_module(name, norm)
+        self.leaves_open = "mlp_residual_norm" not in norms
+        self._connect(recipe, norms, stream_open)
 
-    def _norms(
-        self, part: str, place: SublayerRecipe, hidden: int, ops: Ops, make: Maker
-    ) -> tuple[Norm | None, Norm | None, Norm | None]:
-        made: list[Norm | None] = []
-        for suffix, norm in (
-            ("norm", place.before),
-            ("after_norm", place.after),
-            ("residual_norm", place.after_residual),
-        ):
-            module = None if norm is None else make_norm(norm, hidden, ops, make)
-            if module is not None:
-                self.add_module(f"{part}_{suffix}", module)
-            made.append(module)
-        return made[0], made[1], made[2]
+    def _connect(self, recipe: LayerRecipe, norms: dict[str, Norm], stream_open: bool) -> None:
+        raise NotImplementedError
+
+
+class SequentialLayer(Layer):
+    """Attention, then the MLP, each read from and added to the stream."""
+
+    def _connect(self, recipe: LayerRecipe, norms: dict[str, Norm], stream_open: bool) -> None:
+        norm = norms.get
+        closing, scale = norm("attention_residual_norm"), recipe.attention_place.multiplier
+        self._enter_attention = make_enter(norm("attention_norm"), stream_open)
+        self._leave_attention = make_leave(norm("attention_after_norm"), closing, scale)
+        stream_open = closing is None
+        closing, scale = norm("mlp_residual_norm"), recipe.mlp_place.multiplier
+        self._enter_mlp = make_enter(norm("mlp_norm"), stream_open)
+        self._leave_mlp = make_leave(norm("mlp_after_norm"), closing, scale)
 
     def forward(
         self,
@@ -92,36 +88,12 @@ class Layer(nn.Module):
         return self._leave_mlp(x, residual)
 
 
-class ParallelLayer(nn.Module):
+class ParallelLayer(Layer):
     """x + attention(norm1(x)) + mlp(norm2(x)); norm2 may be norm1 itself."""
 
-    leaves_open = True
-
-    def __init__(
-        self,
-        recipe: LayerRecipe,
-        hidden: int,
-        ops: Ops,
-        rotary: Rotary | None,
-        make: Maker,
-        stream_open: bool,
-    ) -> None:
-        super().__init__()
-        self.attention = Attention(recipe.attention, hidden, ops, rotary, make)
-        self.mlp = _make_mlp(recipe.mlp, hidden, ops, make)
-        before = recipe.attention_place.before
-        assert before is not None, "a parallel layer normalises its input"
-        self.attention_norm = make_norm(before, hidden, ops, make)
-        self._enter: Enter = make_enter(self.attention_norm, stream_open)
-        self._mlp_input = self._make_mlp_input(recipe, hidden, ops, make)
-
-    def _make_mlp_input(self, recipe: LayerRecipe, hidden: int, ops: Ops, make: Maker) -> _MlpInput:
-        if recipe.shared_norm:
-            return _first
-        before = recipe.mlp_place.before
-        assert before is not None, "a parallel layer normalises its input"
-        norm = self.mlp_norm = make_norm(before, hidden, ops, make)
-        return lambda _, stream: norm(stream)
+    def _connect(self, recipe: LayerRecipe, norms: dict[str, Norm], stream_open: bool) -> None:
+        self._enter = make_enter(norms["attention_norm"], stream_open)
+        self._mlp_input = _mlp_input(norms.get("mlp_norm"))
 
     def forward(
         self,
@@ -137,16 +109,12 @@ class ParallelLayer(nn.Module):
         return self.attention(x, positions, batch, cache) + y, residual
 
 
-def _first(x: Tensor, stream: Tensor) -> Tensor:
-    return x
-
-
-def _make_mlp(
-    recipe: MlpRecipe | MoeRecipe, hidden: int, ops: Ops, make: Maker
-) -> GatedMlp | PlainMlp | Experts:
-    if isinstance(recipe, MoeRecipe):
-        return Experts(recipe, hidden, ops, make)
-    return make_mlp(recipe, hidden, ops, make)
+def _mlp_input(norm: Norm | None) -> Callable[[Tensor, Tensor], Tensor]:
+    """(the attention's input, the stream) -> the MLP's input, in a parallel layer."""
+    if norm is None:
+        return lambda x, _: x
+    own = norm
+    return lambda _, stream: own(stream)
 
 
 class Decoder(nn.Module):
@@ -157,16 +125,23 @@ class Decoder(nn.Module):
         dtype: of every parameter and activation.
         max_len: the longest sequence it will be given; sizes the rope tables, and settles
             the scalings that depend on length (`layers.rotary`).
+        layout: of the weights of attention and dense MLPs.
     """
 
     capturable = True  # a decode step launches the same kernels whatever the batch holds
 
     def __init__(
-        self, recipe: Recipe, ops: Ops, dtype: torch.dtype, device: torch.device, max_len: int
+        self,
+        recipe: Recipe,
+        ops: Ops,
+        dtype: torch.dtype,
+        device: torch.device,
+        max_len: int,
+        layout: type[Layout] = Dense,
     ) -> None:
         super().__init__()
         self.recipe = recipe
-        make = Maker(dtype, torch.device(device))
+        make = Maker(dtype, torch.device(device), ops.linear, layout)
         hidden = recipe.hidden_size
         self._embed = Embedder(recipe.embedding, recipe.vocab_size, hidden, ops, make)
         for name, module in self._embed.modules.items():
@@ -178,9 +153,9 @@ class Decoder(nn.Module):
         self._leave = make_enter(self.final_norm, stream_open)
         tied = self._embed.table.weight if recipe.head.tied else None
         dim = recipe.embedding.dim
-        self.project_out = Linear(make, hidden, dim) if dim != hidden else nn.Identity()
+        self.project_out = Linear(make.dense, hidden, dim) if dim != hidden else nn.Identity()
         self.head = Head(recipe.head, recipe.vocab_size, dim, tied, make)
-        self._groups = _group_of_layer(recipe)
+        self._groups = group_of_layer(recipe.kv_groups())
         self.eval()
 
     def forward(self, inputs: StepInputs, kv: Sequence[LayerCache]) -> Tensor:
@@ -201,27 +176,16 @@ class Decoder(nn.Module):
 
 def _make_layers(recipe: Recipe, ops: Ops, make: Maker, max_len: int) -> tuple[nn.ModuleList, bool]:
     """The layers, and whether the last one leaves the residual stream open."""
-    ropes: dict[RopeRecipe, Rotary] = {}
+    ropes: dict[RopeRecipe, Rope] = {}
     layers = nn.ModuleList()
     stream_open = False  # the embedding is the whole stream
     for layer in recipe.layers:
         rope = layer.attention.rope
-        rotary = None
-        if rope is not None:
-            if rope not in ropes:
-                ropes[rope] = Rotary(rope, max_len, ops, make.device)
-            rotary = ropes[rope]
-        kind = ParallelLayer if layer.parallel else Layer
-        made = kind(layer, recipe.hidden_size, ops, rotary, make, stream_open)
+        if rope is not None and rope not in ropes:
+            ropes[rope] = make_rope(rope, max_len, make.device)
+        table = None if rope is None else ropes[rope]
+        kind = ParallelLayer if layer.parallel else SequentialLayer
+        made = kind(layer, recipe.hidden_size, ops, table, make, stream_open)
         stream_open = made.leaves_open
         layers.append(made)
     return layers, stream_open
-
-
-def _group_of_layer(recipe: Recipe) -> tuple[int, ...]:
-    group_of = {
-        layer.layer: index
-        for index, group in enumerate(recipe.kv_groups())
-        for layer in group.layers
-    }
-    return tuple(group_of[i] for i in range(len(recipe.layers)))

@@ -22,12 +22,14 @@ from quire.kernels.batch import AttentionBatch, LayerCache, StepInputs
 from quire.kernels.table import Ops
 from quire.models.fallback_recipe import (
     ATTENTION,
+    Attend,
     FallbackRecipe,
     Steps,
     base_of,
     make_model,
     register,
 )
+from quire.models.recipe import group_of_layer
 
 # Largest relative difference between paged and transformers' own attention on loading.
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 1e-1}
@@ -53,18 +55,14 @@ class FallbackModel(nn.Module):
         # Bound methods, not modules: each parameter has one name.
         self._base: Callable[..., Any] = base_of(model).__call__
         self._head: Callable[..., Any] = _head_alone(model).__call__
-        groups = recipe.kv_groups()
-        self._groups = [0] * len(recipe.layers)
-        for number, group in enumerate(groups):
-            for spec in group.layers:
-                self._groups[spec.layer] = number
+        self._groups = group_of_layer(recipe.kv_groups())
 
     def forward(self, inputs: StepInputs, kv: Sequence[LayerCache]) -> Tensor:
         """Final hidden states [T, E], the final norm applied.
 
         Writes this step's keys and values into `kv`, one pair of page tensors a layer.
         """
-        self._steps.current = _PagedStep(self.recipe, self._ops, self._groups, inputs.groups, kv)
+        self._steps.attend = self._attend(inputs.groups, kv)
         try:
             output = self._base(
                 input_ids=inputs.token_ids[None],
@@ -72,9 +70,26 @@ class FallbackModel(nn.Module):
                 use_cache=False,
             )
         finally:
-            self._steps.current = None
+            self._steps.attend = None
         hidden: Tensor = output[0][0]  # [T, E]
         return hidden
+
+    def _attend(self, groups: Sequence[AttentionBatch], kv: Sequence[LayerCache]) -> Attend:
+        """One forward's way from attention calls, which come in layer order, to the ops."""
+        calls = zip(self.recipe.layers, self._groups, kv, strict=True)
+
+        def attend(query: Tensor, key: Tensor, value: Tensor, *_: object) -> Tensor:
+            layer, group, (k_pages, v_pages) = next(calls)
+            batch = groups[group]
+            q, k, v = (_by_token(x, layer.head_dim) for x in (query, key, value))
+            # transformers has normalised and rotated them already
+            self._ops.prepare_qkv(q, k, v, None, None, batch.slots, k_pages, v_pages, batch.slots)
+            out = self._ops.attention(
+                q, k_pages, v_pages, batch, layer.scale, layer.window, layer.softcap
+            )
+            return out[None, :, :, : layer.value_dim]
+
+        return attend
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states [n, E] -> logits [n, V] float32."""
@@ -121,43 +136,6 @@ class FallbackModel(nn.Module):
             config._attn_implementation = ATTENTION
         logits: Tensor = output.logits[0].float()
         return logits
-
-
-class _PagedStep:
-    """One forward's way from attention calls to the ops. Calls come in layer order."""
-
-    __slots__ = ("_caches", "_groups", "_layer", "_of_layer", "_ops", "_recipe")
-
-    def __init__(
-        self,
-        recipe: FallbackRecipe,
-        ops: Ops,
-        of_layer: list[int],
-        groups: Sequence[AttentionBatch],
-        caches: Sequence[LayerCache],
-    ) -> None:
-        self._recipe, self._ops, self._of_layer = recipe, ops, of_layer
-        self._groups, self._caches, self._layer = groups, caches, 0
-
-    def attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scale: float | None,
-        window: int | None,
-        softcap: float | None,
-    ) -> Tensor:
-        """query [1, H, T, D], key [1, K, T, D], value [1, K, T, Dv] -> [1, T, H, Dv]."""
-        index, self._layer = self._layer, self._layer + 1
-        layer, (k_pages, v_pages) = self._recipe.layers[index], self._caches[index]
-        batch = self._groups[self._of_layer[index]]
-        q, k, v = (_by_token(x, layer.head_dim) for x in (query, key, value))
-        self._ops.write_kv(k, v, k_pages, v_pages, batch.slots)
-        out = self._ops.attention(
-            q, k_pages, v_pages, batch, layer.scale, layer.window, layer.softcap
-        )
-        return out[None, :, :, : layer.value_dim]
 
 
 def _by_token(x: Tensor, head_dim: int) -> Tensor:
@@ -291,32 +269,28 @@ def _quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _two(
-    first: Tensor, first_done: int, second: Tensor, second_done: int, num_groups: int
-) -> StepInputs:
+def _two(first: Tensor, done_1: int, second: Tensor, done_2: int, num_groups: int) -> StepInputs:
     """Two sequences' next tokens side by side, on pages [0, 2) and [2, 4) of 16 tokens."""
     device = first.device
-    positions = torch.cat(
-        [
-            torch.arange(first_done, first_done + len(first), device=device),
-            torch.arange(second_done, second_done + len(second), device=device),
-        ]
-    )
-    host_lens = np.array([len(first), len(second)], dtype=np.int32)
-    host_ends = host_lens + np.array([first_done, second_done], dtype=np.int32)
-    offset = torch.tensor([0, 32], device=device).repeat_interleave(
-        torch.tensor(host_lens, device=device)
-    )
+    lens = np.array([len(first), len(second)], dtype=np.int32)
+    ends = lens + np.array([done_1, done_2], dtype=np.int32)
+    positions = [*range(done_1, int(ends[0])), *range(done_2, int(ends[1]))]
+    slots = [p + (0 if i < lens[0] else 32) for i, p in enumerate(positions)]
+
+    def int32(values: object) -> Tensor:
+        return torch.tensor(values, dtype=torch.int32, device=device)
+
     batch = AttentionBatch(
-        query_starts=torch.tensor([0, *np.cumsum(host_lens)], dtype=torch.int32, device=device),
-        seq_lens=torch.tensor(host_ends, dtype=torch.int32, device=device),
-        rows=torch.tensor([0, 1], dtype=torch.int32, device=device),
-        page_table=torch.tensor([[0, 1], [2, 3]], dtype=torch.int32, device=device),
-        slots=positions + offset,
+        query_starts=int32([0, lens[0], lens.sum()]),
+        seq_lens=int32(ends),
+        rows=int32([0, 1]),
+        page_table=int32([[0, 1], [2, 3]]),
+        slots=torch.tensor(slots, device=device),
         page_size=16,
-        host_query_lens=host_lens,
-        host_seq_lens=host_ends,
-        max_query_len=int(host_lens.max()),
-        max_seq_len=int(host_ends.max()),
+        host_query_lens=lens,
+        host_seq_lens=ends,
+        max_query_len=int(lens.max()),
+        max_seq_len=int(ends.max()),
     )
-    return StepInputs(torch.cat([first, second]), positions, (batch,) * num_groups)
+    ids = torch.cat([first, second])
+    return StepInputs(ids, torch.tensor(positions, device=device), (batch,) * num_groups)

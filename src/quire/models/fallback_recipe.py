@@ -8,16 +8,17 @@ function, or whose layers keep other state than keys and values, are refused her
 
 import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from quire.core.errors import UnsupportedModelError
-from quire.core.kv_spec import KVGroup, LayerKV
+from quire.core.kv_spec import KVGroup
+from quire.models.recipe import group_by_window
 
 ATTENTION = "quire_paged"  # the name under which transformers finds `paged_attention`
 _STEPS = "quire_steps"  # the attribute of a model's modules that holds its `Steps`
@@ -62,28 +63,12 @@ class FallbackRecipe:
 
     def kv_groups(self) -> tuple[KVGroup, ...]:
         """Layers grouped by attention window, full attention first, then by window size."""
-        windows: dict[int | None, list[LayerKV]] = {}
-        for index, layer in enumerate(self.layers):
-            spec = LayerKV(index, layer.num_kv_heads, layer.head_dim)
-            windows.setdefault(layer.window, []).append(spec)
-        order = sorted(windows, key=lambda w: (w is not None, w or 0))
-        return tuple(KVGroup(w, tuple(windows[w])) for w in order)
+        return group_by_window(self.layers)
 
 
-class AttentionStep(Protocol):
-    """What a model's attention calls reach: one per forward."""
-
-    def attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scale: float | None,
-        window: int | None,
-        softcap: float | None,
-    ) -> Tensor:
-        """query [1, H, T, D], key [1, K, T, D], value [1, K, T, Dv] -> [1, T, H, Dv]."""
-        ...
+# One layer's attention: (query [1, H, T, D], key [1, K, T, D], value [1, K, T, Dv], scale,
+# window, softcap) -> [1, T, H, Dv].
+Attend = Callable[[Tensor, Tensor, Tensor, float | None, int | None, float | None], Tensor]
 
 
 class Steps:
@@ -93,10 +78,10 @@ class Steps:
     keywords from its forward down to its attention. One forward at a time.
     """
 
-    __slots__ = ("current",)
+    __slots__ = ("attend",)
 
     def __init__(self, model: nn.Module) -> None:
-        self.current: AttentionStep | None = None
+        self.attend: Attend | None = None
         for module in model.modules():
             setattr(module, _STEPS, self)
 
@@ -118,8 +103,8 @@ def paged_attention(
     Raises:
         UnsupportedModelError: the model asks for more than plain causal attention.
     """
-    step = getattr(module, _STEPS).current
-    if step is None:
+    attend: Attend | None = getattr(module, _STEPS).attend
+    if attend is None:
         raise UnsupportedModelError("its head cannot be run apart from its layers")
     for keyword, meaning in _UNSUPPORTED.items():
         if kwargs.get(keyword) is not None:
@@ -131,7 +116,7 @@ def paged_attention(
         raise UnsupportedModelError("its attention is not causal")
     if query.ndim != 4 or key.ndim != 4 or query.shape[0] != 1:
         raise UnsupportedModelError("its attention does not take [1, H, T, D] tensors")
-    return step.attend(query, key, value, scaling, sliding_window, softcap), None
+    return attend(query, key, value, scaling, sliding_window, softcap), None
 
 
 def fallback_recipe(
@@ -149,6 +134,7 @@ def fallback_recipe(
             # A copy, because building writes the dtype and the attention into the config.
             model = make_model(copy.deepcopy(config), torch.bfloat16, trust_remote_code)
         layers = _discover(model, config)
+        vocab_size, hidden_size = _head_shape(model)
     except UnsupportedModelError as error:
         raise UnsupportedModelError(
             f"{architecture} cannot run through transformers with paged attention: {error}"
@@ -157,8 +143,8 @@ def fallback_recipe(
     dtype = str(getattr(config, "dtype", None) or "float32").removeprefix("torch.")
     return FallbackRecipe(
         architecture=architecture,
-        vocab_size=model.get_output_embeddings().weight.shape[0],
-        hidden_size=int(text.hidden_size),
+        vocab_size=vocab_size,
+        hidden_size=hidden_size,
         max_position=_max_position(text),
         layers=layers,
         dtype=dtype if dtype in _DTYPES else "float32",
@@ -217,14 +203,11 @@ def base_of(model: Any) -> nn.Module:
     return base
 
 
-class _Probe:
-    """An `AttentionStep` that writes down what it is asked."""
-
-    def __init__(self) -> None:
-        self.layers: list[FallbackLayer] = []
+def _discover(model: Any, config: Any) -> tuple[FallbackLayer, ...]:
+    """Every attention call of one forward, in order."""
+    layers: list[FallbackLayer] = []
 
     def attend(
-        self,
         query: Tensor,
         key: Tensor,
         value: Tensor,
@@ -232,27 +215,16 @@ class _Probe:
         window: int | None,
         softcap: float | None,
     ) -> Tensor:
-        _, heads, tokens, width = query.shape
-        self.layers.append(
-            FallbackLayer(
-                heads,
-                key.shape[1],
-                max(width, value.shape[-1]),
-                value.shape[-1],
-                width**-0.5 if scale is None else float(scale),
-                window,
-                softcap,
-            )
-        )
-        return query.new_empty(1, tokens, heads, value.shape[-1])
+        (_, heads, tokens, width), value_dim = query.shape, value.shape[-1]
+        scale = width**-0.5 if scale is None else float(scale)
+        kv_heads, widest = key.shape[1], max(width, value_dim)
+        layers.append(FallbackLayer(heads, kv_heads, widest, value_dim, scale, window, softcap))
+        return query.new_empty(1, tokens, heads, value_dim)
 
-
-def _discover(model: Any, config: Any) -> tuple[FallbackLayer, ...]:
-    probe, steps = _Probe(), Steps(model)
     tokens = torch.zeros(1, 4, dtype=torch.long, device="meta")
+    Steps(model).attend = attend
     try:
         with torch.inference_mode():
-            steps.current = probe
             base_of(model)(input_ids=tokens, position_ids=tokens, use_cache=False)
     except UnsupportedModelError:
         raise
@@ -260,15 +232,15 @@ def _discover(model: Any, config: Any) -> tuple[FallbackLayer, ...]:
         raise UnsupportedModelError(f"its forward fails ({_one_line(error)})") from error
     text = config.get_text_config(decoder=True)
     expected = int(text.num_hidden_layers)
-    if not probe.layers:
+    if not layers:
         raise UnsupportedModelError("its attention cannot be replaced")
-    if len(probe.layers) < expected:
+    if len(layers) < expected:
         raise UnsupportedModelError(
-            f"{len(probe.layers)} of its {expected} layers use attention that can be replaced; "
+            f"{len(layers)} of its {expected} layers use attention that can be replaced; "
             "the others keep a state there is no cache for"
         )
-    _check_layer_types(text, probe.layers)
-    return tuple(probe.layers)
+    _check_layer_types(text, layers)
+    return tuple(layers)
 
 
 def _check_layer_types(text: Any, layers: list[FallbackLayer]) -> None:
@@ -308,6 +280,15 @@ def _read_config(directory: Path, hf_config: Mapping[str, Any], trust_remote_cod
             f"transformers {transformers.__version__} cannot read this config.json: "
             f"{_one_line(error)}"
         ) from error
+
+
+def _head_shape(model: Any) -> tuple[int, int]:
+    """(V, E) of the matrix from hidden states to logits."""
+    weight = getattr(model.get_output_embeddings(), "weight", None)
+    if weight is None:
+        raise UnsupportedModelError("it has no matrix from hidden states to logits")
+    vocab_size, hidden_size = weight.shape
+    return vocab_size, hidden_size
 
 
 def _max_position(text: Any) -> int:

@@ -6,13 +6,15 @@ are read from the same data. A behaviour is a field here, never a test on a mode
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from quire.core.kv_spec import KVGroup, LayerKV
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "relu2"]
 RopeKind = Literal["default", "linear", "dynamic", "yarn", "longrope", "llama3"]
+Transform = Literal["none", "transpose", "split_heads_qkv", "transpose_experts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,22 @@ class LayerRecipe:
     parallel: bool = False
     shared_norm: bool = False
 
+    def norms(self) -> dict[str, NormRecipe]:
+        """The norms around the sublayers by the decoder's names; a shared one once."""
+        places = {"attention": self.attention_place, "mlp": self.mlp_place}
+        if self.shared_norm:
+            del places["mlp"]
+        return {
+            f"{part}_{suffix}": norm
+            for part, place in places.items()
+            for suffix, norm in (
+                ("norm", place.before),
+                ("after_norm", place.after),
+                ("residual_norm", place.after_residual),
+            )
+            if norm is not None
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingRecipe:
@@ -174,7 +192,7 @@ class Placement:
     param: str
     rows: tuple[int, int] | None = None
     expert: int | None = None
-    transform: Literal["none", "transpose", "split_heads_qkv", "transpose_experts"] = "none"
+    transform: Transform = "none"
     num_heads: int = 0
 
 
@@ -227,9 +245,33 @@ class Recipe:
 
     def kv_groups(self) -> tuple[KVGroup, ...]:
         """Layers grouped by attention window, full attention first, then by window size."""
-        windows: dict[int | None, list[LayerKV]] = {}
-        for index, layer in enumerate(self.layers):
-            a = layer.attention
-            windows.setdefault(a.window, []).append(LayerKV(index, a.num_kv_heads, a.head_dim))
-        order = sorted(windows, key=lambda w: (w is not None, w or 0))
-        return tuple(KVGroup(w, tuple(windows[w])) for w in order)
+        return group_by_window([layer.attention for layer in self.layers])
+
+
+class CachedAttention(Protocol):
+    """What the KV cache must know of a layer's attention."""
+
+    @property
+    def num_kv_heads(self) -> int: ...
+
+    @property
+    def head_dim(self) -> int: ...
+
+    @property
+    def window(self) -> int | None: ...
+
+
+def group_by_window(layers: Sequence[CachedAttention]) -> tuple[KVGroup, ...]:
+    """One KV group for each window: full attention first, then by size."""
+    windows: dict[int | None, list[LayerKV]] = {}
+    for index, layer in enumerate(layers):
+        spec = LayerKV(index, layer.num_kv_heads, layer.head_dim)
+        windows.setdefault(layer.window, []).append(spec)
+    order = sorted(windows, key=lambda w: (w is not None, w or 0))
+    return tuple(KVGroup(w, tuple(windows[w])) for w in order)
+
+
+def group_of_layer(groups: Sequence[KVGroup]) -> tuple[int, ...]:
+    """Each layer's group, by index."""
+    found = {spec.layer: index for index, group in enumerate(groups) for spec in group.layers}
+    return tuple(found[layer] for layer in range(len(found)))

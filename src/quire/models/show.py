@@ -19,28 +19,30 @@ from quire.models.recipe import (
 
 def show(recipe: Recipe) -> str:
     """The resolved decoder, top to bottom; runs of like layers are written once."""
-    count = count_parameters(recipe)
+    count, hidden = count_parameters(recipe), recipe.hidden_size
     active = f", {_count(count.active)} active per token" if count.active != count.total else ""
+    where: dict[LayerRecipe, list[int]] = {}
+    for index, layer in enumerate(recipe.layers):
+        where.setdefault(layer, []).append(index)
     sizes = (
-        f"hidden size {recipe.hidden_size}, {len(recipe.layers)} layers, "
+        f"hidden size {hidden}, {len(recipe.layers)} layers, "
         f"vocabulary {recipe.vocab_size}, up to {recipe.max_position} tokens"
     )
     lines = [
         f"{recipe.architecture}: {_count(count.total)} parameters{active}, {recipe.dtype}",
         sizes,
         "",
-        f"embedding  {_embedding(recipe.embedding, recipe.hidden_size)}",
+        f"embedding  {_embedding(recipe.embedding, hidden)}",
     ]
-    for span, layer in _runs(recipe.layers):
-        lines += [f"layers {span}", *(f"  {line}" for line in _layer(layer))]
+    for layer, indices in where.items():
+        lines += [f"layers {_span(indices)}", *(f"  {line}" for line in _layer(layer))]
     lines += [
         f"final norm {_norm(recipe.final_norm)}",
-        f"head       {_head(recipe.head, recipe.embedding.dim, recipe.hidden_size)}",
+        f"head       {_head(recipe.head, recipe.embedding.dim, hidden)}",
         "",
         "parameters",
     ]
-    for part in ("embedding", "attention", "mlp", "norms", "head"):
-        value = getattr(count, part)
+    for part, value in count.parts.items():
         lines.append(f"  {part:<10} {value:>16,}  {100 * value / count.total:5.1f}%")
     lines += [f"  {'total':<10} {count.total:>16,}", "", "KV cache"]
     for group in recipe.kv_groups():
@@ -50,39 +52,28 @@ def show(recipe: Recipe) -> str:
     return "\n".join(lines)
 
 
-def _runs(layers: tuple[LayerRecipe, ...]) -> list[tuple[str, LayerRecipe]]:
-    """Layers that repeat, as ("0, 2, 4", recipe) or ("0-31", recipe), by first appearance."""
-    where: dict[LayerRecipe, list[int]] = {}
-    for index, layer in enumerate(layers):
-        where.setdefault(layer, []).append(index)
-    return [(_span(indices), layer) for layer, indices in where.items()]
-
-
 def _span(indices: list[int]) -> str:
+    """[0, 1, 2, 4] -> "0-2, 4"."""
     parts = []
     for _, run in groupby(enumerate(indices), key=lambda pair: pair[1] - pair[0]):
-        members = [index for _, index in run]
-        first, last = members[0], members[-1]
-        parts.append(str(first) if first == last else f"{first}-{last}")
+        first, *others = [index for _, index in run]
+        parts.append(f"{first}-{others[-1]}" if others else str(first))
     return ", ".join(parts)
 
 
+def _said(*parts: tuple[object, str]) -> str:
+    """The texts whose condition holds, with commas between."""
+    return ", ".join(text for condition, text in parts if condition)
+
+
 def _layer(layer: LayerRecipe) -> list[str]:
-    attention, mlp = _attention(layer.attention), _mlp(layer.mlp)
-    if layer.parallel:
-        second = "the same norm" if layer.shared_norm else _norm(layer.mlp_place.before)
-        return [
-            "x = x + attention(norm(x)) + mlp(norm(x))",
-            f"norms: {_norm(layer.attention_place.before)}; {second}",
-            *attention,
-            mlp,
-        ]
-    return [
-        _place("attention", layer.attention_place),
-        *attention,
-        _place("mlp", layer.mlp_place),
-        mlp,
-    ]
+    attention, mlp = _attention(layer.attention), f"  {_mlp(layer.mlp)}"
+    if not layer.parallel:
+        places = _place("attention", layer.attention_place), _place("mlp", layer.mlp_place)
+        return [places[0], *attention, places[1], mlp]
+    second = "the same norm" if layer.shared_norm else _norm(layer.mlp_place.before)
+    norms = f"norms: {_norm(layer.attention_place.before)}; {second}"
+    return ["x = x + attention(norm(x)) + mlp(norm(x))", norms, *attention, mlp]
 
 
 def _place(name: str, place: SublayerRecipe) -> str:
@@ -99,76 +90,66 @@ def _place(name: str, place: SublayerRecipe) -> str:
 def _norm(norm: NormRecipe | None) -> str:
     if norm is None:
         return "none"
-    text = "RMSNorm" if norm.kind == "rms" else "LayerNorm"
-    text += f" eps {norm.eps:g}"
-    if norm.weight_offset:
-        text += f", weight + {norm.weight_offset:g}"
-    if not norm.affine:
-        text += ", no parameters"
-    return text + (", bias" if norm.bias else "")
+    return _said(
+        (True, f"{'RMSNorm' if norm.kind == 'rms' else 'LayerNorm'} eps {norm.eps:g}"),
+        (norm.weight_offset, f"weight + {norm.weight_offset:g}"),
+        (not norm.affine, "no parameters"),
+        (norm.bias, "bias"),
+    )
 
 
 def _attention(a: AttentionRecipe) -> list[str]:
     kind = "multi-head" if a.num_heads == a.num_kv_heads else f"{a.num_kv_heads} KV heads"
-    parts = [f"{a.num_heads} heads of {a.head_dim}, {kind}, scale {a.scale:.4g}"]
-    parts.append("full" if a.window is None else f"window {a.window}")
-    if a.softcap is not None:
-        parts.append(f"scores capped at {a.softcap:g}")
-    if a.qk_norm is not None:
-        scope = "each head's" if a.qk_norm_scope == "head" else "the whole"
-        parts.append(f"norm over {scope} q and k")
     biases = [name for name, has in (("qkv", a.qkv_bias), ("out", a.out_bias)) if has]
-    if biases:
-        parts.append(f"bias on {' and '.join(biases)}")
-    return [f"  attention: {', '.join(parts)}", f"  rope: {_rope(a.rope)}"]
+    scope = "each head's" if a.qk_norm_scope == "head" else "the whole"
+    text = _said(
+        (True, f"{a.num_heads} heads of {a.head_dim}, {kind}, scale {a.scale:.4g}"),
+        (True, "full" if a.window is None else f"window {a.window}"),
+        (a.softcap is not None, f"scores capped at {a.softcap or 0:g}"),
+        (a.qk_norm, f"norm over {scope} q and k"),
+        (biases, f"bias on {' and '.join(biases)}"),
+    )
+    return [f"  attention: {text}", f"  rope: {_rope(a.rope)}"]
 
 
 def _rope(rope: RopeRecipe | None) -> str:
     if rope is None:
         return "none"
-    text = f"{rope.kind}, theta {rope.theta:g}, {rope.rotary_dim} dimensions"
-    if rope.kind != "default":
-        text += f", factor {rope.factor:g}"
-    if rope.kind in ("yarn", "longrope", "llama3"):
-        text += f", trained on {rope.original_max_position} positions"
-    return text + (", neighbouring pairs" if rope.interleaved else "")
+    trained = rope.kind in ("yarn", "longrope", "llama3")
+    return _said(
+        (True, f"{rope.kind}, theta {rope.theta:g}, {rope.rotary_dim} dimensions"),
+        (rope.kind != "default", f"factor {rope.factor:g}"),
+        (trained, f"trained on {rope.original_max_position} positions"),
+        (rope.interleaved, "neighbouring pairs"),
+    )
 
 
 def _mlp(mlp: MlpRecipe | MoeRecipe) -> str:
     if isinstance(mlp, MoeRecipe):
-        rule = ", shares renormalised" if mlp.renormalize else ""
-        return (
-            f"  experts: {mlp.top_k} of {mlp.num_experts}, {mlp.size} wide, "
-            f"gated {mlp.activation}{rule}"
-        )
-    gate = "gated " if mlp.gated else ""
-    return f"  mlp: {mlp.size} wide, {gate}{mlp.activation}{', biases' if mlp.bias else ''}"
+        chosen = f"{mlp.top_k} of {mlp.num_experts}, {mlp.size} wide, gated {mlp.activation}"
+        return f"experts: {_said((True, chosen), (mlp.renormalize, 'shares renormalised'))}"
+    kind = f"{'gated ' if mlp.gated else ''}{mlp.activation}"
+    return f"mlp: {_said((True, f'{mlp.size} wide, {kind}'), (mlp.bias, 'biases'))}"
 
 
 def _embedding(embedding: EmbeddingRecipe, hidden: int) -> str:
-    parts = [f"{embedding.dim} wide"]
-    if embedding.multiplier != 1.0:
-        parts.append(f"times {embedding.multiplier:.6g}")
-    if embedding.dim != hidden:
-        parts.append(f"projected to {hidden}")
-    if embedding.num_positions is not None:
-        parts.append(f"{embedding.num_positions} learned positions")
-    if embedding.norm is not None:
-        parts.append(_norm(embedding.norm))
-    return ", ".join(parts)
+    return _said(
+        (True, f"{embedding.dim} wide"),
+        (embedding.multiplier != 1.0, f"times {embedding.multiplier:.6g}"),
+        (embedding.dim != hidden, f"projected to {hidden}"),
+        (embedding.num_positions is not None, f"{embedding.num_positions} learned positions"),
+        (embedding.norm, _norm(embedding.norm)),
+    )
 
 
 def _head(head: HeadRecipe, dim: int, hidden: int) -> str:
-    parts = ["tied to the embedding" if head.tied else "its own matrix"]
-    if dim != hidden:
-        parts.append(f"projected to {dim} first")
-    if head.bias:
-        parts.append("bias")
-    if head.multiplier != 1.0:
-        parts.append(f"times {head.multiplier:.6g}")
-    if head.softcap is not None:
-        parts.append(f"capped at {head.softcap:g}")
-    return ", ".join(parts)
+    return _said(
+        (True, "tied to the embedding" if head.tied else "its own matrix"),
+        (dim != hidden, f"projected to {dim} first"),
+        (head.bias, "bias"),
+        (head.multiplier != 1.0, f"times {head.multiplier:.6g}"),
+        (head.softcap is not None, f"capped at {head.softcap or 0:g}"),
+    )
 
 
 def _count(value: int) -> str:

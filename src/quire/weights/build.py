@@ -17,15 +17,16 @@ from quire.kernels.table import Ops
 from quire.models.decoder import Decoder
 from quire.models.fallback import FallbackModel, empty_fallback, load_fallback
 from quire.models.fallback_recipe import FallbackRecipe, fallback_recipe
-from quire.models.families import FAMILIES, architecture_of, recipe_from_config
-from quire.models.recipe import Recipe
+from quire.models.families import FAMILIES, architecture_of, quantized, recipe_from_config
+from quire.models.recipe import MoeRecipe, Recipe
 from quire.platform.caps import DeviceCaps
+from quire.quant.layouts import AT_LOAD
+from quire.quant.layouts.layout import Dense
 from quire.weights.checkpoint import open_checkpoint
-from quire.weights.dtypes import dtype_name, torch_dtype
 from quire.weights.dummy import fill_dummy
 from quire.weights.hf_config import read_hf_config
-from quire.weights.loader import ProgressOption, load_weights
-from quire.weights.progress import make_progress
+from quire.weights.loader import load_weights
+from quire.weights.progress import ProgressOption, loading_progress
 from quire.weights.source import ModelSource, fetch_small_files, fetch_weights
 
 logger = logging.getLogger("quire")
@@ -46,15 +47,24 @@ def model_recipe(
     """
     architecture = architecture_of(hf_config)
     if config.model_impl == "quire" or (config.model_impl == "auto" and architecture in FAMILIES):
-        return recipe_from_config(hf_config)
+        recipe = recipe_from_config(hf_config)
+        if config.quantization and any(isinstance(la.mlp, MoeRecipe) for la in recipe.layers):
+            raise _not_quantized(config, f"the routed experts of {architecture}")
+        return recipe
+    if config.quantization:
+        raise _not_quantized(config, f"{architecture}, which runs through transformers")
     if hf_config.get("quantization_config"):
-        raise UnsupportedModelError(
-            "quantized checkpoints are not supported yet; use the unquantized one of this model"
-        )
+        raise quantized(hf_config)
     try:
         return fallback_recipe(directory, hf_config, trust_remote_code=config.trust_remote_code)
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"{error}{_alternative(architecture)}") from error
+
+
+def _not_quantized(config: ModelConfig, what: str) -> UnsupportedModelError:
+    return UnsupportedModelError(
+        f"quantization={config.quantization!r} does not cover {what}; leave it out"
+    )
 
 
 def check_model(config: ModelConfig) -> None:
@@ -79,7 +89,7 @@ def build_model(
     ops: Ops,
     caps: DeviceCaps,
     max_len: int,
-    dtype: torch.dtype | str,
+    dtype: torch.dtype,
     progress: ProgressOption = True,
 ) -> Decoder | FallbackModel:
     """Build the model on `caps`' device and fill it with its weights.
@@ -89,8 +99,8 @@ def build_model(
         hf_config: the parsed config.json.
         ops: the device's ops.
         max_len: the longest sequence the model will be given.
-        dtype: of parameters and activations; not "auto".
-        progress: as `load_weights`.
+        dtype: of parameters and activations.
+        progress: see `ProgressOption`.
 
     Raises:
         UnsupportedModelError: as `model_recipe`.
@@ -98,14 +108,15 @@ def build_model(
         InsufficientMemoryError: the weights do not fit the device.
     """
     recipe = model_recipe(config, directory, hf_config)
-    dtype, device = torch_dtype(dtype), torch.device(caps.torch_device)
+    device = torch.device(caps.torch_device)
     dummy = config.load_format == "dummy"
     weights = directory
     if not dummy:
         weights = fetch_weights(ModelSource.of_model(config), config.load_format)
     try:
         if isinstance(recipe, Recipe):
-            decoder = Decoder(recipe, ops, dtype, device, max_len)
+            layout = AT_LOAD[config.quantization] if config.quantization else Dense
+            decoder = Decoder(recipe, ops, dtype, device, max_len, layout)
             load_weights(decoder, recipe, weights, config.load_format, progress, config.seed)
             return decoder
         logger.info("%s has no recipe: running it through transformers", recipe.architecture)
@@ -117,10 +128,11 @@ def build_model(
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
+        name = str(dtype).removeprefix("torch.")
         raise InsufficientMemoryError(
-            f"the weights of {recipe.architecture} in {dtype_name(dtype)} do not fit {caps.name}, "
-            f"which had {caps.free_memory / 2**30:.1f} GiB free; use a smaller model, or "
-            "dtype='bfloat16' if it is float32"
+            f"the weights of {recipe.architecture} in {name} do not fit {caps.name}, which had "
+            f"{caps.free_memory / 2**30:.1f} GiB free; use a smaller model, or "
+            "dtype='bfloat16' if it is float32, or quantization='fp8'"
         ) from error
 
 
@@ -136,7 +148,7 @@ def _load_fallback(
     checkpoint = open_checkpoint(directory, load_format)
     # Our readers name a broken file better than transformers does; headers cost next to nothing.
     sizes = [sum(entry.nbytes for entry in entries) for entries in checkpoint.shards()]
-    with make_progress(progress, sum(sizes)) as report:
+    with loading_progress(progress, sum(sizes)) as report:
         model = load_fallback(recipe, directory, ops, dtype, device, load_format)
         report(sum(sizes))
     return model

@@ -9,6 +9,8 @@ import zlib
 import torch
 from torch import Tensor, nn
 
+from quire.weights.targets import dense, fill_targets
+
 # Values drawn per parameter; repeated to fill it. A prime, so that rows of a matrix differ.
 BLOCK = 262_139
 
@@ -20,7 +22,8 @@ def fill_dummy(model: nn.Module, seed: int = 0) -> None:
     Matrices are uniform in ±fan_in**-0.5, so that activations neither die nor grow; vectors
     called weight (norms) are near 1, other vectors (biases) near 0.
     """
-    for name, parameter in model.named_parameters():
+    for name, target in fill_targets(model, tied=False).items():
+        parameter = dense(target)
         if parameter.numel() == 0:
             continue
         generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}:{name}".encode()))
@@ -30,7 +33,9 @@ def fill_dummy(model: nn.Module, seed: int = 0) -> None:
             values.mul_(parameter.shape[-1] ** -0.5)
         else:
             values.mul_(1e-3).add_(1.0 if name.endswith("weight") else 0.0)
-        _tile(parameter.detach(), values)
+        _tile(parameter, values)
+        if not isinstance(target, nn.Parameter):
+            target.fill(parameter)
 
 
 def _tile(destination: Tensor, values: Tensor) -> None:

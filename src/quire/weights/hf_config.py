@@ -83,7 +83,7 @@ def sampling_defaults(config: ModelConfig, hf: HFConfig) -> dict[str, float | in
         generation = hf.generation
     else:
         folder = Path(config.generation_config)
-        generation = read_generation_config(folder)
+        generation = _read_json(folder / "generation_config.json")
         if not generation:
             raise ModelNotFoundError(
                 f"{folder}/generation_config.json is missing or empty; generation_config is auto,"
@@ -96,8 +96,10 @@ def sampling_defaults(config: ModelConfig, hf: HFConfig) -> dict[str, float | in
             raise ConfigError(
                 f"override_generation_config: {name} is no sampling default; known: {known}"
             )
-        if not isinstance(value, int | float):
-            raise ConfigError(f"override_generation_config: {name} must be a number, got {value!r}")
+        flag = name == "do_sample"
+        if isinstance(value, bool) != flag or not isinstance(value, int | float):
+            kind = "true or false" if flag else "a number"
+            raise ConfigError(f"override_generation_config: {name} must be {kind}, got {value!r}")
     return HFConfig({}, generation | overrides).generation_defaults()
 
 
@@ -117,11 +119,6 @@ def read_hf_config(directory: Path) -> HFConfig:
     text, wrapper = _text_part(config)
     architecture_of(text)
     return HFConfig(text, generation, wrapper)
-
-
-def read_generation_config(directory: Path) -> dict[str, Any]:
-    """generation_config.json of a folder, empty if there is none."""
-    return _read_json(directory / "generation_config.json")
 
 
 def _text_part(config: dict[str, Any]) -> tuple[dict[str, Any], str | None]:

@@ -2,8 +2,9 @@
 
 There is never a second copy of the model: a tensor goes from the file into the parameter's own
 memory where dtype and layout agree, else through a scratch buffer of a few MiB per thread.
-Every tensor of the checkpoint and every parameter of the model is accounted for by name.
-Quantized formats are not its business. Runs in the worker.
+Every tensor of the checkpoint and every parameter of the model is accounted for by name. Weights
+that are quantized while they load are so as soon as all of their parts are there. Runs in the
+worker.
 """
 
 import threading
@@ -19,16 +20,16 @@ from torch import Tensor, nn
 from quire.core.errors import CheckpointError
 from quire.models.recipe import Placement, Recipe, WeightMap
 from quire.platform.host import num_cores
+from quire.quant.layouts.layout import Layout
 from quire.weights.checkpoint import TensorEntry, open_checkpoint
 from quire.weights.dummy import fill_dummy
-from quire.weights.progress import Progress, make_progress
+from quire.weights.progress import ProgressOption, loading_progress
+from quire.weights.targets import Target, dense, fill_targets
 
 # Bytes read at once. Measured with benchmarks/loading.py: from 4 to 64 MiB the rate is the same.
 CHUNK_BYTES = 16 << 20
 MAX_THREADS = 4
 LISTED = 3  # names given in full in an error, then a count
-
-ProgressOption = bool | Callable[[int, int], None]
 
 
 def load_weights(
@@ -45,8 +46,7 @@ def load_weights(
         model: the decoder of `recipe`, its parameters on their device and in their dtype.
         directory: the checkpoint's folder.
         load_format: "auto", "safetensors", "pt", or "dummy" for small random values of `seed`.
-        progress: True shows a bar, or logs one line where stderr is no terminal; False shows
-            nothing; a function is called with (bytes done, bytes in all).
+        progress: see `ProgressOption`.
 
     Raises:
         CheckpointError: a file is missing, truncated or unsafe; a tensor is missing, left over,
@@ -56,21 +56,15 @@ def load_weights(
         fill_dummy(model, seed)
         return
     checkpoint = open_checkpoint(directory, load_format)
-    ledger = _Ledger(recipe.weights, _parameters(model), str(directory))
-    with make_progress(progress, checkpoint.total_bytes) as report, _Copier(report) as copier:
+    ledger = _Ledger(recipe.weights, fill_targets(model, tied=True), str(directory))
+    with loading_progress(progress, checkpoint.total_bytes) as report, _Copier(report) as copier:
         for entries in checkpoint.shards():
             for entry in entries:
                 copier.add(entry, ledger.destinations(entry))
+                for layout, weight in ledger.complete():
+                    copier.convert(layout, weight)
             copier.wait()
     ledger.check()
-
-
-def _parameters(model: nn.Module) -> dict[str, Tensor]:
-    """Every name of every parameter, tied ones under each of theirs."""
-    return {
-        name: parameter.detach()
-        for name, parameter in model.named_parameters(remove_duplicate=False)
-    }
 
 
 def destination(parameter: Tensor, place: Placement) -> Tensor:
@@ -102,11 +96,12 @@ class _Ledger:
     """Which tensors came, and how much of each parameter is filled."""
 
     weights: WeightMap
-    parameters: dict[str, Tensor]
+    targets: dict[str, Target]
     where: str
     seen: set[str] = field(default_factory=set)
     leftover: list[str] = field(default_factory=list)
-    filled: dict[int, int] = field(default_factory=dict)  # storage address -> elements
+    filled: dict[int, int] = field(default_factory=dict)  # id of the target -> elements
+    dense: dict[str, Tensor] = field(default_factory=dict)  # weights to convert, not all there yet
 
     def destinations(self, entry: TensorEntry) -> list[Tensor]:
         """Where `entry` goes: views of parameters, in the source's element order."""
@@ -123,8 +118,13 @@ class _Ledger:
         return [self._view(entry, place) for place in self.weights.places[key]]
 
     def _view(self, entry: TensorEntry, place: Placement) -> Tensor:
-        assert place.param in self.parameters, f"the recipe places {entry.name} in {place.param}"
-        parameter = self.parameters[place.param]
+        assert place.param in self.targets, f"the recipe places {entry.name} in {place.param}"
+        target = self.targets[place.param]
+        parameter = self.dense.get(place.param)
+        if parameter is None:
+            parameter = dense(target)
+            if not isinstance(target, nn.Parameter):
+                self.dense[place.param] = parameter
         view = destination(parameter, place)
         expected = _source_shape(view, place)
         if entry.shape != expected:
@@ -132,9 +132,19 @@ class _Ledger:
                 f"tensor {entry.name} in {entry.path.name} has shape {list(entry.shape)}, "
                 f"config.json makes it {list(expected)}; they do not belong together"
             )
-        address = parameter.data_ptr()
-        self.filled[address] = self.filled.get(address, 0) + view.numel()
+        self.filled[id(target)] = self.filled.get(id(target), 0) + view.numel()
         return view
+
+    def complete(self) -> Iterator[tuple[Layout, Tensor]]:
+        """Weights to convert of which the last part has a destination now: (layout, dense)."""
+        for name in [name for name in self.dense if not self._lacks(name)]:
+            layout = self.targets[name]
+            assert not isinstance(layout, nn.Parameter)
+            yield layout, self.dense.pop(name)
+
+    def _lacks(self, name: str) -> bool:
+        target = self.targets[name]
+        return self.filled.get(id(target), 0) < prod(target.shape)
 
     def check(self) -> None:
         """Everything came and nothing was left over, or CheckpointError."""
@@ -153,11 +163,7 @@ class _Ledger:
                 f"{self.where} holds {_names(self.leftover)} that this architecture does not use; "
                 "its config.json may be another model's"
             )
-        unfilled = [
-            name
-            for name, parameter in self.parameters.items()
-            if parameter.numel() and self.filled.get(parameter.data_ptr(), 0) < parameter.numel()
-        ]
+        unfilled = [name for name in self.targets if self._lacks(name)]
         if unfilled:
             raise CheckpointError(
                 f"{self.where} leaves {_names(unfilled)} without values: tensors are missing"
@@ -174,11 +180,12 @@ def _names(names: Sequence[str]) -> str:
 class _Copier:
     """Copies tensors to their places in chunks, on a few threads. Reads overlap with copies."""
 
-    def __init__(self, report: Progress) -> None:
+    def __init__(self, report: Callable[[int], None]) -> None:
         self._report = report
         self._pool = ThreadPoolExecutor(min(MAX_THREADS, num_cores()), "quire-load")
         self._scratch = threading.local()
         self._pending: list[Future[None]] = []
+        self._converting: Future[None] | None = None
 
     def __enter__(self) -> "_Copier":
         return self
@@ -194,6 +201,17 @@ class _Copier:
             for start, stop, part in _chunks(view, CHUNK_BYTES // entry.dtype.itemsize):
                 task = self._pool.submit(self._copy, entry, start, stop, part, counts=index == 0)
                 self._pending.append(task)
+
+    def convert(self, layout: Layout, weight: Tensor) -> None:
+        """Queue the filling of `layout` from `weight`, all of whose parts are queued.
+
+        Waits for the weight before, so that no more than two dense ones take memory.
+        """
+        if self._converting is not None:
+            self._converting.result()
+        task = self._pool.submit(_convert, list(self._pending), layout, weight)
+        self._converting = task
+        self._pending.append(task)
 
     def wait(self) -> None:
         """Return when everything queued is in place; raises what a thread raised."""
@@ -224,6 +242,13 @@ class _Copier:
             buffer = torch.empty(room, dtype=torch.uint8, pin_memory=pinned)
             self._scratch.buffer = buffer
         return buffer[:size]
+
+
+def _convert(parts: list[Future[None]], layout: Layout, weight: Tensor) -> None:
+    for part in parts:  # queued before: each has ended or runs in another thread
+        part.result()
+    with torch.inference_mode():
+        layout.fill(weight)
 
 
 def _chunks(view: Tensor, elements: int) -> Iterator[tuple[int, int, Tensor]]:

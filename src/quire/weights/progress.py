@@ -4,97 +4,51 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
+from rich import progress as rich
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TransferSpeedColumn,
-)
-from rich.progress import (
-    Progress as RichProgress,
-)
 
 logger = logging.getLogger("quire")
 
-
-class Progress(AbstractContextManager["Progress"]):
-    """Counts bytes, from any thread, and shows them.
-
-    Args:
-        total: bytes in all.
-        show: called with (bytes done, total) after each piece, by the thread that finished it.
-        log: log one line at the end.
-    """
-
-    def __init__(
-        self, total: int, show: Callable[[int, int], None] | None = None, *, log: bool = False
-    ) -> None:
-        self._total, self._show, self._log = total, show, log
-        self._done = 0
-        self._lock = threading.Lock()
-        self._began = time.perf_counter()
-
-    def __call__(self, count: int) -> None:
-        """`count` more bytes are done."""
-        with self._lock:
-            self._done += count
-            if self._show is not None:
-                self._show(min(self._done, self._total), self._total)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None and self._log:
-            logger.info(loaded_line(self._done, time.perf_counter() - self._began))
+# True shows a bar, or logs one line where stderr is no terminal; False shows nothing; a function
+# is called with (bytes done, bytes in all).
+ProgressOption = bool | Callable[[int, int], None]
 
 
-class _Bar(Progress):
-    """A `Progress` drawn as a bar on standard error."""
+@contextmanager
+def loading_progress(option: ProgressOption, total: int) -> Iterator[Callable[[int], None]]:
+    """Gives the function to call, from any thread, with the bytes of each piece that is done."""
+    done, began, lock = 0, time.perf_counter(), threading.Lock()
+    shown = nullcontext(option if callable(option) else None)
+    with _bar(total) if option is True and sys.stderr.isatty() else shown as show:
 
-    def __init__(self, total: int) -> None:
-        self._rich = RichProgress(
-            TextColumn("loading weights"),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        task = self._rich.add_task("load", total=total)
-        super().__init__(total, lambda done, _: self._rich.update(task, completed=done), log=True)
-        self._stack = ExitStack()
+        def report(count: int) -> None:
+            nonlocal done
+            with lock:
+                done += count
+                if show is not None:
+                    show(min(done, total), total)
 
-    def __enter__(self) -> "_Bar":
-        self._stack.enter_context(self._rich)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.close()
-        super().__exit__(kind, error, trace)
-
-
-def make_progress(option: bool | Callable[[int, int], None], total: int) -> Progress:
-    """What `option` asks for: True a bar or a log line, False nothing, a function is called."""
-    if option is False:
-        return Progress(total)
+        yield report
     if option is True:
-        return _Bar(total) if sys.stderr.isatty() else Progress(total, log=True)
-    return Progress(total, option)
+        logger.info(loaded_line(done, time.perf_counter() - began))
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[[int, int], None]]:
+    with rich.Progress(
+        rich.TextColumn("loading weights"),
+        rich.BarColumn(),
+        rich.DownloadColumn(),
+        rich.TransferSpeedColumn(),
+        rich.TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bar:
+        task = bar.add_task("load", total=total)
+        yield lambda done, _: bar.update(task, completed=done)
 
 
 def loaded_line(count: int, seconds: float) -> str:

@@ -6,8 +6,9 @@ client keeps its own cache; nothing is written elsewhere. Imports no torch.
 
 import errno
 import logging
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -35,26 +36,17 @@ class ModelSource:
     @classmethod
     def of_model(cls, config: ModelConfig) -> "ModelSource":
         """The source of the model's own files."""
-        return cls(
-            config.model,
-            config.revision,
-            config.download_dir,
-            config.hf_token or env.hf_token(),
-            config.trust_remote_code,
-        )
+        token = config.hf_token or env.hf_token()
+        code = config.trust_remote_code
+        return cls(config.model, config.revision, config.download_dir, token, code)
 
     @classmethod
     def of_tokenizer(cls, config: ModelConfig) -> "ModelSource":
         """The source of the tokenizer's files: the model's own unless another is named."""
+        source = cls.of_model(config)
         if config.tokenizer is None or config.tokenizer == config.model:
-            return cls.of_model(config)
-        return cls(
-            config.tokenizer,
-            config.tokenizer_revision,
-            config.download_dir,
-            config.hf_token or env.hf_token(),
-            config.trust_remote_code,
-        )
+            return source
+        return replace(source, name=config.tokenizer, revision=config.tokenizer_revision)
 
 
 def fetch_small_files(source: ModelSource, required: str = "config.json") -> Path:
@@ -83,8 +75,6 @@ def fetch_weights(source: ModelSource, load_format: str = "auto") -> Path:
         CheckpointError: there are no weights in a known format, or one is missing.
     """
     local = _local_directory(source)
-    if load_format == "dummy":
-        return fetch_small_files(source)
     if local is not None:
         files.select_local(local, load_format)
         return local
@@ -94,12 +84,13 @@ def fetch_weights(source: ModelSource, load_format: str = "auto") -> Path:
 def _local_directory(source: ModelSource) -> Path | None:
     """The directory a name means, None if it can only be a Hub id."""
     name = source.name
-    if name == BOXED_MODEL and not Path(name).is_dir():
+    # os.path, not pathlib: a name that cannot be a path is no directory, and no exception.
+    path = os.path.expanduser(name)
+    if name and os.path.isdir(path):
+        return Path(path).resolve()
+    if name == BOXED_MODEL:
         return Path(__file__).resolve().parent.parent / "boxed"
-    path = Path(name).expanduser()
-    if name and path.is_dir():
-        return path.resolve()
-    if path.is_file():
+    if os.path.isfile(path):
         raise ModelNotFoundError(
             f"{name} is a file; give the folder that holds it and its config.json"
         )

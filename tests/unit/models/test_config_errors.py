@@ -58,6 +58,9 @@ def test_an_empty_config_of_any_family_is_one_clear_error(architecture: str) -> 
         ({"rope_scaling": {"type": "linear"}}, "required field 'factor' is missing"),
         ({"rope_scaling": "linear"}, "'rope_scaling' must be an object"),
         ({"partial_rotary_factor": 0.5}, "'partial_rotary_factor' is 0.5; supported: 1.0"),
+        ({"rms_norm_eps": float("nan")}, "'rms_norm_eps' must be a number, got nan"),
+        ({"rope_theta": 0}, "'rope_theta' must be a number above 0, got 0"),
+        ({"hidden_size": 36}, "it would rotate 9 of a head's 9 dimensions"),
         ({"torch_dtype": "int8"}, "'dtype' is 'int8'; supported: float32"),
         ({"quantization_config": {"quant_method": "awq"}}, "quantization_config: awq"),
     ],
@@ -66,6 +69,37 @@ def test_an_unusable_value_is_named_with_what_is_expected(
     change: dict[str, Any], words: str
 ) -> None:
     assert words in refused({**LLAMA, **change})
+
+
+@pytest.mark.parametrize(
+    ("architecture", "change", "words"),
+    [
+        ("GraniteForCausalLM", {"logits_scaling": 0}, "'logits_scaling' must be a number above 0"),
+        ("Gemma2ForCausalLM", {"query_pre_attn_scalar": 0}, "must be a number above 0, got 0"),
+        (
+            "MixtralForCausalLM",
+            {"num_local_experts": 4, "num_experts_per_tok": 5, "num_key_value_heads": 4},
+            "'num_experts_per_tok' (5) is more than 'num_local_experts' (4)",
+        ),
+        ("GPT2LMHeadModel", {"n_embd": "wide"}, "'n_embd' must be an integer of at least 1"),
+        (
+            "GPT2LMHeadModel",
+            {"n_embd": 66, "n_head": 4},
+            "'n_embd' (66) is not a multiple of 'n_head'",
+        ),
+        ("Gemma3ForCausalLM", {"rope_parameters": []}, "'rope_parameters' must be an object"),
+        (
+            "Gemma3ForCausalLM",
+            {"rope_parameters": {"full_attention": "linear"}},
+            "'full_attention' must be an object, got 'linear'",
+        ),
+        ("LlamaForCausalLM", {"quantization_config": "gguf"}, "quantization_config: gguf"),
+    ],
+)
+def test_families_refuse_what_they_cannot_compute(
+    architecture: str, change: dict[str, Any], words: str
+) -> None:
+    assert words in refused({**LLAMA, "architectures": [architecture], **change})
 
 
 def test_per_layer_lists_must_have_one_value_a_layer() -> None:

@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from quire.core.config import ModelConfig
 from quire.core.errors import ConfigError, ModelNotFoundError, UnsupportedModelError
-from quire.weights.dtypes import dtype_name, torch_dtype
 from quire.weights.hf_config import HFConfig, read_hf_config, sampling_defaults
 
 LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
@@ -94,7 +92,7 @@ def test_where_sampling_defaults_come_from(tmp_path: Path) -> None:
         sampling_defaults(elsewhere, made)
     (other / "generation_config.json").write_text('{"min_p": 0.2}')
     assert sampling_defaults(elsewhere, made) == {"min_p": 0.2}
-    for wrong in ({"temprature": 1}, {"top_p": "high"}):
+    for wrong in ({"temprature": 1}, {"top_p": "high"}, {"temperature": True}):
         with pytest.raises(ConfigError, match=f"override_generation_config: {next(iter(wrong))}"):
             sampling_defaults(ModelConfig(override_generation_config=wrong), made)
 
@@ -115,12 +113,3 @@ def test_the_text_part_of_a_wrapper(tmp_path: Path) -> None:
     unknown = write(tmp_path, {**wrapper, "text_config": {"model_type": "unheard_of"}})
     assert unknown.wrapper is None
     assert unknown.architecture == "SomeVisionForConditionalGeneration"
-
-
-def test_dtype_names() -> None:
-    assert torch_dtype("half") is torch.float16
-    assert torch_dtype("float") is torch.float32
-    assert torch_dtype(torch.bfloat16) is torch.bfloat16
-    assert dtype_name(torch.bfloat16) == "bfloat16"
-    with pytest.raises(ConfigError, match="did you mean 'bfloat16'"):
-        torch_dtype("bflot16")

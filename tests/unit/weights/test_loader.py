@@ -206,7 +206,7 @@ def test_families_through_build_model(
         torch_ops("a test"),
         detect("cpu"),
         LONGEST_SEQUENCE.get(name, 128),
-        "float32",
+        torch.float32,
         progress=False,
     )
     assert isinstance(model, Decoder)
@@ -313,7 +313,7 @@ class TestProgress:
 class TestBuild:
     def build(self, config: ModelConfig, folder: Path, hf_config: dict[str, Any]) -> Any:
         return build_model(
-            config, folder, hf_config, torch_ops("a test"), detect("cpu"), 64, "bfloat16", False
+            config, folder, hf_config, torch_ops("a test"), detect("cpu"), 64, torch.bfloat16, False
         )
 
     def test_dummy_needs_no_files(self, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Model families: architecture class name -> a pure function from config.json to a recipe.
 
-A family's file is imported when it is asked for. No file here imports torch.
+Each family is a file with `recipe(Reader) -> Recipe`, its defaults and what is its own, imported
+when it is asked for. No file here imports torch.
 """
 
 import importlib
@@ -8,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from quire.core.errors import UnsupportedModelError, nearest
+from quire.models.families.reader import Reader
 from quire.models.recipe import Recipe
 
 # Architecture class -> (family's file, model_type of configs that name no architecture).
@@ -67,11 +69,17 @@ def recipe_from_config(config: Mapping[str, Any]) -> Recipe:
             "can build may still run with model_impl='transformers'"
         )
     if config.get("quantization_config"):
-        method = config["quantization_config"].get("quant_method", "unknown")
-        raise UnsupportedModelError(
-            f"quantized checkpoints are not supported yet (quantization_config: {method}); "
-            "use the unquantized checkpoint of this model"
-        )
+        raise quantized(config)
     family = importlib.import_module(f"quire.models.families.{FAMILIES[architecture][0]}")
-    made: Recipe = family.recipe(config)
+    made: Recipe = family.recipe(Reader(config, architecture))
     return made
+
+
+def quantized(config: Mapping[str, Any]) -> UnsupportedModelError:
+    """The refusal of a config with a `quantization_config`."""
+    details = config["quantization_config"]
+    method = details.get("quant_method", "unknown") if isinstance(details, Mapping) else details
+    return UnsupportedModelError(
+        f"quantized checkpoints are not supported yet (quantization_config: {method}); "
+        "use the unquantized checkpoint of this model"
+    )

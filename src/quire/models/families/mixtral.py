@@ -1,42 +1,24 @@
 """Mixtral: Mistral with routed experts in every layer."""
 
-from collections.abc import Mapping
-from typing import Any
-
-from quire.models.families.llama_style import assemble, llama_weights, read_sizes, rms_norm
+from quire.models.families.llama_style import assemble, pre_norm_layer, read_experts, rms_norm
+from quire.models.families.names import Names
 from quire.models.families.reader import Reader
 from quire.models.families.rope import read_rope
-from quire.models.recipe import AttentionRecipe, LayerRecipe, MoeRecipe, Recipe, SublayerRecipe
+from quire.models.families.sizes import read_sizes
+from quire.models.recipe import Recipe
+
+NAMES = Names(experts=("w1", "w3", "w2"), moe=("block_sparse_moe", "mlp"))
 
 
-def recipe(config: Mapping[str, Any]) -> Recipe:
-    """From the parsed config.json of a MixtralForCausalLM."""
-    read = Reader(config, "MixtralForCausalLM")
+def recipe(read: Reader) -> Recipe:
+    """Of a MixtralForCausalLM."""
     sizes = read_sizes(read, num_kv_heads=8, max_position=4096 * 32)
     norm = rms_norm(read, 1e-5)
-    attention = AttentionRecipe(
-        sizes.num_heads,
-        sizes.num_kv_heads,
-        sizes.head_dim,
-        scale=sizes.head_dim**-0.5,
-        window=read.optional_integer("sliding_window"),
-        rope=read_rope(read, sizes.head_dim, sizes.max_position, theta=1e6),
+    attention = sizes.attention(
+        read_rope(read, sizes, theta=1e6), window=read.optional_integer("sliding_window")
     )
-    experts = MoeRecipe(
-        num_experts=read.integer("num_local_experts", 8),
-        top_k=read.integer("num_experts_per_tok", 2),
-        size=read.integer("intermediate_size"),
-        activation=read.activation("hidden_act", "silu"),
+    experts = read_experts(
+        read, count="num_local_experts", num_experts=8, top_k=2, size="intermediate_size"
     )
-    layers = (
-        LayerRecipe(attention, SublayerRecipe(norm), experts, SublayerRecipe(norm)),
-    ) * sizes.num_layers
-    tied = read.boolean("tie_word_embeddings", False)
-    weights = llama_weights(
-        layers,
-        norm,
-        tied=tied,
-        expert_names=("w1", "w3", "w2"),
-        moe_parts=("block_sparse_moe", "mlp"),
-    )
-    return assemble(read, sizes, layers, norm, weights, tied=tied)
+    layer = pre_norm_layer(attention, experts, norm)
+    return assemble(read, sizes, [layer] * sizes.num_layers, norm, names=NAMES)

@@ -1,39 +1,30 @@
 """OLMo 2: norms after the sublayers, and over the whole of q and k."""
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
-from quire.models.families.llama_style import assemble, llama_weights, read_sizes, rms_norm
+from quire.models.families.llama_style import assemble, read_mlp, rms_norm
+from quire.models.families.names import Names
 from quire.models.families.reader import Reader
 from quire.models.families.rope import read_rope
-from quire.models.recipe import AttentionRecipe, LayerRecipe, MlpRecipe, Recipe, SublayerRecipe
+from quire.models.families.sizes import read_sizes
+from quire.models.recipe import LayerRecipe, Recipe, SublayerRecipe
 
-NORMS = {
-    "attention.after": "post_attention_layernorm",
-    "mlp.after": "post_feedforward_layernorm",
-}
+NAMES = Names(
+    norms={
+        "attention_after_norm": "post_attention_layernorm",
+        "mlp_after_norm": "post_feedforward_layernorm",
+    }
+)
 
 
-def recipe(config: Mapping[str, Any]) -> Recipe:
-    """From the parsed config.json of an Olmo2ForCausalLM."""
-    read = Reader(config, "Olmo2ForCausalLM")
-    sizes = read_sizes(read)
-    norm = rms_norm(read, 1e-5)
-    bias = read.boolean("attention_bias", False)
-    attention = AttentionRecipe(
-        sizes.num_heads,
-        sizes.num_kv_heads,
-        sizes.head_dim,
-        scale=sizes.head_dim**-0.5,
-        rope=read_rope(read, sizes.head_dim, sizes.max_position),
-        qkv_bias=bias,
-        out_bias=bias,
+def recipe(read: Reader) -> Recipe:
+    """Of an Olmo2ForCausalLM."""
+    sizes, norm = read_sizes(read), rms_norm(read, 1e-5)
+    attention = replace(
+        sizes.attention(read_rope(read, sizes), bias=read.boolean("attention_bias", False)),
         qk_norm=norm,
         qk_norm_scope="all",
     )
-    mlp = MlpRecipe(read.integer("intermediate_size"), read.activation("hidden_act", "silu"))
     place = SublayerRecipe(after=norm)
-    layers = (LayerRecipe(attention, place, mlp, place),) * sizes.num_layers
-    tied = read.boolean("tie_word_embeddings", False)
-    weights = llama_weights(layers, norm, tied=tied, norms=NORMS)
-    return assemble(read, sizes, layers, norm, weights, tied=tied)
+    layers = [LayerRecipe(attention, place, read_mlp(read), place)] * sizes.num_layers
+    return assemble(read, sizes, layers, norm, names=NAMES)

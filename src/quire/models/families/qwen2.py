@@ -1,44 +1,35 @@
 """Qwen2 and Qwen2.5: Llama with biases on q, k and v, and a window over the upper layers."""
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 from quire.models.families.llama_style import (
+    FULL,
+    SLIDING,
     assemble,
-    llama_weights,
-    qwen_windows,
-    read_sizes,
+    layer_windows,
+    pre_norm_layer,
+    read_mlp,
     rms_norm,
+    with_windows,
 )
 from quire.models.families.reader import Reader
 from quire.models.families.rope import read_rope
-from quire.models.recipe import AttentionRecipe, LayerRecipe, MlpRecipe, Recipe, SublayerRecipe
+from quire.models.families.sizes import read_sizes
+from quire.models.recipe import Recipe
 
 
-def recipe(config: Mapping[str, Any]) -> Recipe:
-    """From the parsed config.json of a Qwen2ForCausalLM."""
-    read = Reader(config, "Qwen2ForCausalLM")
-    sizes = read_sizes(read, max_position=32768)
-    norm = rms_norm(read, 1e-6)
-    mlp = MlpRecipe(read.integer("intermediate_size"), read.activation("hidden_act", "silu"))
-    rope = read_rope(read, sizes.head_dim, sizes.max_position)
-    layers = [
-        LayerRecipe(
-            AttentionRecipe(
-                sizes.num_heads,
-                sizes.num_kv_heads,
-                sizes.head_dim,
-                scale=sizes.head_dim**-0.5,
-                window=window,
-                rope=rope,
-                qkv_bias=True,
-            ),
-            SublayerRecipe(norm),
-            mlp,
-            SublayerRecipe(norm),
-        )
-        for window in qwen_windows(read, sizes.num_layers)
-    ]
-    tied = read.boolean("tie_word_embeddings", False)
-    weights = llama_weights(layers, norm, tied=tied)
-    return assemble(read, sizes, layers, norm, weights, tied=tied)
+def recipe(read: Reader) -> Recipe:
+    """Of a Qwen2ForCausalLM."""
+    sizes, norm = read_sizes(read, max_position=32768), rms_norm(read, 1e-6)
+    attention = replace(sizes.attention(read_rope(read, sizes)), qkv_bias=True)
+    layer = pre_norm_layer(attention, read_mlp(read), norm)
+    return assemble(read, sizes, with_windows(layer, qwen_windows(read, sizes.num_layers)), norm)
+
+
+def qwen_windows(read: Reader, num_layers: int) -> tuple[int | None, ...]:
+    """With `use_sliding_window`, layers from `max_window_layers` on slide."""
+    if not read.boolean("use_sliding_window", False):
+        return (None,) * num_layers
+    first = read.integer("max_window_layers", 28, low=0)
+    default = [SLIDING if i >= first else FULL for i in range(num_layers)]
+    return layer_windows(read, num_layers, read.integer("sliding_window", 4096), default)

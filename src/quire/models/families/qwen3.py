@@ -1,47 +1,26 @@
 """Qwen3: Qwen2 with a norm on each head's q and k instead of biases."""
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 from quire.models.families.llama_style import (
     assemble,
-    llama_weights,
-    qwen_windows,
-    read_sizes,
+    pre_norm_layer,
+    read_mlp,
     rms_norm,
+    with_windows,
 )
+from quire.models.families.qwen2 import qwen_windows
 from quire.models.families.reader import Reader
 from quire.models.families.rope import read_rope
-from quire.models.recipe import AttentionRecipe, LayerRecipe, MlpRecipe, Recipe, SublayerRecipe
+from quire.models.families.sizes import read_sizes
+from quire.models.recipe import Recipe
 
 
-def recipe(config: Mapping[str, Any]) -> Recipe:
-    """From the parsed config.json of a Qwen3ForCausalLM."""
-    read = Reader(config, "Qwen3ForCausalLM")
+def recipe(read: Reader) -> Recipe:
+    """Of a Qwen3ForCausalLM."""
     sizes = read_sizes(read, head_dim=128, max_position=32768)
     norm = rms_norm(read, 1e-6)
     bias = read.boolean("attention_bias", False)
-    mlp = MlpRecipe(read.integer("intermediate_size"), read.activation("hidden_act", "silu"))
-    rope = read_rope(read, sizes.head_dim, sizes.max_position)
-    layers = [
-        LayerRecipe(
-            AttentionRecipe(
-                sizes.num_heads,
-                sizes.num_kv_heads,
-                sizes.head_dim,
-                scale=sizes.head_dim**-0.5,
-                window=window,
-                rope=rope,
-                qkv_bias=bias,
-                out_bias=bias,
-                qk_norm=norm,
-            ),
-            SublayerRecipe(norm),
-            mlp,
-            SublayerRecipe(norm),
-        )
-        for window in qwen_windows(read, sizes.num_layers)
-    ]
-    tied = read.boolean("tie_word_embeddings", False)
-    weights = llama_weights(layers, norm, tied=tied)
-    return assemble(read, sizes, layers, norm, weights, tied=tied)
+    attention = replace(sizes.attention(read_rope(read, sizes), bias=bias), qk_norm=norm)
+    layer = pre_norm_layer(attention, read_mlp(read), norm)
+    return assemble(read, sizes, with_windows(layer, qwen_windows(read, sizes.num_layers)), norm)

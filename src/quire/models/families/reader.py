@@ -4,6 +4,7 @@ A missing required field, a value of the wrong type and an unsupported value eac
 line naming the field. Keys nobody asks for are ignored. Reads no files.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,41 +32,68 @@ class Reader:
     """One model's config. A field set to null counts as absent, as it does for transformers.
 
     In each reader `default=None` means the field is required, except in `optional_*`.
+
+    Args:
+        words: the family's own words for Llama's fields, as {Llama's: its own}. A config may
+            use either; errors use the family's.
     """
 
-    def __init__(self, config: Mapping[str, Any], architecture: str) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], architecture: str, words: Mapping[str, str] | None = None
+    ) -> None:
         self.config = config
         self.architecture = architecture
+        self._words = words or {}
+
+    def using(self, **words: str) -> "Reader":
+        """The same config in a family's words."""
+        return Reader(self.config, self.architecture, words)
+
+    def word(self, key: str) -> str:
+        """The family's word for a field."""
+        return self._words.get(key, key)
+
+    def get(self, key: str) -> Any:
+        """The field as it stands, None if it is not there."""
+        value = self.config.get(self.word(key))
+        return self.config.get(key) if value is None else value
+
+    def has(self, key: str) -> bool:
+        """True if the field is there and not null."""
+        return self.get(key) is not None
 
     def fail(self, what: str) -> UnsupportedModelError:
         """The error to raise for this config."""
         return UnsupportedModelError(f"config.json of {self.architecture}: {what}")
 
-    def has(self, key: str) -> bool:
-        """True if the field is there and not null."""
-        return self.config.get(key) is not None
-
     def integer(self, key: str, default: int | None = None, *, low: int = 1) -> int:
         """A whole number >= `low`."""
-        value = self._get(key, default)
+        value = self._required(key, default)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise self.fail(f"'{key}' must be an integer of at least {low}, got {value!r}")
+            raise self._wrong(key, value, f"an integer of at least {low}")
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
         """A finite number."""
-        value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.fail(f"'{key}' must be a number, got {value!r}")
+        value = self._required(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
+            raise self._wrong(key, value, "a number")
         return float(value)
+
+    def positive(self, key: str, default: float | None = None) -> float:
+        """A number above 0."""
+        value = self.number(key, default)
+        if value <= 0:
+            raise self._wrong(key, value, "a number above 0")
+        return value
 
     def boolean(self, key: str, default: bool) -> bool:
         """true or false."""
-        value = self._get(key, default)
+        value = self._required(key, default)
         if not isinstance(value, bool):
-            raise self.fail(f"'{key}' must be true or false, got {value!r}")
+            raise self._wrong(key, value, "true or false")
         return value
 
     def optional_integer(self, key: str) -> int | None:
@@ -94,11 +122,20 @@ class Reader:
                 raise self.fail(f"'{key}' must hold integers, got {value!r}")
         return values
 
+    def mapping(self, key: str) -> dict[str, Any]:
+        """An object without its null fields, empty if absent."""
+        value = self.config.get(key)
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            raise self._wrong(key, value, "an object")
+        return {k: v for k, v in value.items() if v is not None}
+
     def activation(self, key: str, default: str) -> Activation:
         """One of the known activation functions."""
-        value = self._get(key, default)
+        value = self._required(key, default)
         if value not in ACTIVATIONS:
-            raise self.fail(f"'{key}' is {value!r}; supported: {', '.join(ACTIVATIONS)}")
+            raise self.fail(f"'{self.word(key)}' is {value!r}; supported: {', '.join(ACTIVATIONS)}")
         return ACTIVATIONS[value]
 
     def expect(self, key: str, supported: object) -> None:
@@ -120,15 +157,25 @@ class Reader:
         if values is None:
             return None
         if not isinstance(values, list | tuple):
-            raise self.fail(f"'{key}' must be a list, got {values!r}")
+            raise self._wrong(key, values, "a list")
         if length is not None and len(values) != length:
             raise self.fail(f"'{key}' must hold {length} values (one a layer), got {len(values)}")
         return tuple(values)
 
-    def _get(self, key: str, default: Any) -> Any:
-        value = self.config.get(key)
-        if value is not None:
-            return value
-        if default is None:
-            raise self.fail(f"required field '{key}' is missing")
-        return default
+    def _required(self, key: str, default: Any) -> Any:
+        value = self.get(key)
+        if value is None:
+            value = default
+        if value is None:
+            raise self.fail(f"required field '{self.word(key)}' is missing")
+        return value
+
+    def _wrong(self, key: str, value: object, expected: str) -> UnsupportedModelError:
+        return self.fail(f"'{self.word(key)}' must be {expected}, got {value!r}")
+
+
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no float holds
+        return False

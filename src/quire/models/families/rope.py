@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, cast, get_args
 
 from quire.models.families.reader import Reader
+from quire.models.families.sizes import Sizes
 from quire.models.recipe import RopeKind, RopeRecipe
 
 _KINDS = get_args(RopeKind)
@@ -16,8 +17,7 @@ _KINDS = get_args(RopeKind)
 
 def read_rope(
     read: Reader,
-    head_dim: int,
-    max_position: int,
+    sizes: Sizes,
     *,
     theta: float = 10_000.0,
     rotary_fraction: float | None = None,
@@ -30,11 +30,12 @@ def read_rope(
         theta: the family's default base.
         rotary_fraction: the family's default share of the head that is rotated; None if the
             family always rotates all of it.
-        original_max_position: the family's default trained length, else `max_position`.
+        original_max_position: the family's default trained length, else the config's length.
         renamed: the family's own words for some rope types.
     """
-    scaling = _mapping(read, "rope_scaling") or _mapping(read, "rope_parameters")
-    fields = {**_top_level(read), **scaling}
+    top_level = {key: read.get(key) for key in ("rope_theta", "partial_rotary_factor")}
+    scaling = read.mapping("rope_scaling") or read.mapping("rope_parameters")
+    fields = {k: v for k, v in top_level.items() if v is not None} | scaling
     trained = read.config.get("original_max_position_embeddings")
     if trained is not None:  # the model's own field wins over the one among the rope's
         fields["original_max_position_embeddings"] = trained
@@ -45,15 +46,15 @@ def read_rope(
         raise read.fail(
             f"'partial_rotary_factor' is {fields['partial_rotary_factor']!r}; supported: 1.0"
         )
-    fields.setdefault("original_max_position_embeddings", original_max_position or max_position)
-    return rope_from_fields(read, fields, head_dim, max_position, renamed or {})
+    if original_max_position is not None:
+        fields.setdefault("original_max_position_embeddings", original_max_position)
+    return rope_from_fields(read, fields, sizes, renamed or {})
 
 
 def rope_from_fields(
     read: Reader,
     fields: Mapping[str, Any],
-    head_dim: int,
-    max_position: int,
+    sizes: Sizes,
     renamed: Mapping[str, str] | None = None,
 ) -> RopeRecipe:
     """A `RopeRecipe` from one dict of rope fields, which must hold `rope_theta`."""
@@ -65,14 +66,19 @@ def rope_from_fields(
     if kind not in _KINDS:
         raise read.fail(f"rope type is {kind!r}; supported: {', '.join(_KINDS)}")
     scale = Reader(fields, f"{read.architecture} (rope, type {kind})")
-    rotary_dim = int(head_dim * scale.number("partial_rotary_factor", 1.0))
-    original = scale.integer("original_max_position_embeddings", max_position)
+    rotary_dim = int(sizes.head_dim * scale.positive("partial_rotary_factor", 1.0))
+    if rotary_dim % 2 or not 0 < rotary_dim <= sizes.head_dim:
+        raise scale.fail(
+            f"it would rotate {rotary_dim} of a head's {sizes.head_dim} dimensions; "
+            "that must be an even number of them"
+        )
+    original = scale.integer("original_max_position_embeddings", sizes.max_position)
     return RopeRecipe(
         kind=cast(RopeKind, kind),
-        theta=scale.number("rope_theta"),
+        theta=scale.positive("rope_theta"),
         rotary_dim=rotary_dim,
-        max_position=max_position,
-        factor=_factor(scale, kind, max_position / original),
+        max_position=sizes.max_position,
+        factor=_factor(scale, kind, sizes.max_position / original),
         original_max_position=original,
         attention_factor=scale.optional_number("attention_factor"),
         mscale=scale.optional_number("mscale"),
@@ -103,26 +109,10 @@ def longest_sequence(rope: RopeRecipe) -> int:
             return rope.max_position
 
 
-def _top_level(read: Reader) -> dict[str, Any]:
-    keys = ("rope_theta", "partial_rotary_factor")
-    return {key: read.config[key] for key in keys if read.has(key)}
-
-
-def _mapping(read: Reader, key: str) -> dict[str, Any]:
-    value = read.config.get(key)
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise read.fail(f"'{key}' must be an object, got {value!r}")
-    return {k: v for k, v in value.items() if v is not None}
-
-
 def _factor(scale: Reader, kind: str, implied: float) -> float:
-    if kind in ("yarn", "longrope") and not scale.has("factor"):
-        return implied
     if kind == "default":
         return 1.0
-    return scale.number("factor")
+    return scale.positive("factor", implied if kind in ("yarn", "longrope") else None)
 
 
 def _factors(scale: Reader, key: str, kind: str, rotary_dim: int) -> tuple[float, ...]:

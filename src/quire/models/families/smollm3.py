@@ -1,56 +1,35 @@
 """SmolLM3: Llama with layers that have no rope."""
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 from quire.models.families.llama_style import (
     FULL,
     SLIDING,
     assemble,
     layer_windows,
-    llama_weights,
-    read_sizes,
+    pre_norm_layer,
+    read_mlp,
     rms_norm,
 )
 from quire.models.families.reader import Reader
 from quire.models.families.rope import read_rope
-from quire.models.recipe import AttentionRecipe, LayerRecipe, MlpRecipe, Recipe, SublayerRecipe
+from quire.models.families.sizes import read_sizes
+from quire.models.recipe import HeadRecipe, Recipe
 
 
-def recipe(config: Mapping[str, Any]) -> Recipe:
-    """From the parsed config.json of a SmolLM3ForCausalLM."""
-    read = Reader(config, "SmolLM3ForCausalLM")
+def recipe(read: Reader) -> Recipe:
+    """Of a SmolLM3ForCausalLM."""
     sizes = read_sizes(read, num_kv_heads=4, max_position=32768)
     norm = rms_norm(read, 1e-6)
-    bias = read.boolean("attention_bias", False)
-    rope = read_rope(read, sizes.head_dim, sizes.max_position, theta=2e6)
-    mlp = MlpRecipe(
-        read.integer("intermediate_size"),
-        read.activation("hidden_act", "silu"),
-        bias=read.boolean("mlp_bias", False),
-    )
+    rope = read_rope(read, sizes, theta=2e6)
+    attention = sizes.attention(rope, bias=read.boolean("attention_bias", False))
+    mlp = read_mlp(read, bias=read.boolean("mlp_bias", False))
     has_rope = _has_rope(read, sizes.num_layers)
     layers = [
-        LayerRecipe(
-            AttentionRecipe(
-                sizes.num_heads,
-                sizes.num_kv_heads,
-                sizes.head_dim,
-                scale=sizes.head_dim**-0.5,
-                window=window,
-                rope=rope if rotates else None,
-                qkv_bias=bias,
-                out_bias=bias,
-            ),
-            SublayerRecipe(norm),
-            mlp,
-            SublayerRecipe(norm),
-        )
+        pre_norm_layer(replace(attention, window=window, rope=rope if rotates else None), mlp, norm)
         for rotates, window in zip(has_rope, _windows(read, has_rope), strict=True)
     ]
-    tied = read.boolean("tie_word_embeddings", True)
-    weights = llama_weights(layers, norm, tied=tied)
-    return assemble(read, sizes, layers, norm, weights, tied=tied)
+    return assemble(read, sizes, layers, norm, head=HeadRecipe(tied=True))
 
 
 def _has_rope(read: Reader, num_layers: int) -> list[bool]:

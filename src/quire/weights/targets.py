@@ -1,0 +1,31 @@
+"""What a checkpoint fills: parameters, and layers that hold their weight in another layout.
+
+Such a weight comes in dense, into memory of its own, and is converted once all of it is there.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from quire.layers.linear import Linear
+from quire.quant.layouts.layout import Dense, Layout
+
+Target = nn.Parameter | Layout
+
+
+def fill_targets(model: nn.Module, *, tied: bool) -> dict[str, Target]:
+    """Every name that can be filled; tied parameters under each of theirs if `tied`."""
+    found: dict[str, Target] = dict(model.named_parameters(remove_duplicate=not tied))
+    for name, module in model.named_modules():
+        if isinstance(module, Linear) and not isinstance(module.layout, Dense):
+            for held in module.layout.tensors():
+                del found[f"{name}.{held}"]
+            found[f"{name}.weight"] = module.layout
+    return found
+
+
+def dense(target: Target) -> Tensor:
+    """Where the dense values go: the parameter itself, or new memory for a layout's weight."""
+    if isinstance(target, nn.Parameter):
+        return target.detach()
+    device = target.tensors()["weight"].device
+    return torch.empty(target.shape, dtype=target.dtype, device=device)
