@@ -12,6 +12,7 @@ from quire.core.errors import ConfigError
 KNOWN = {
     "QUIRE_LOG_LEVEL": "debug, info (default), warning or error",
     "QUIRE_DEBUG": "1 checks the page pool's invariants whenever the engine is idle",
+    "VLLM_API_KEY": "where QUIRE_API_KEY is not set: the server's API key",
     "CC": "the C compiler that Triton builds its launchers with (default gcc, then clang)",
     "HF_TOKEN": "access token for gated or private Hub repositories",
     "HF_HOME": "where the Hub's files are cached",
@@ -59,6 +60,8 @@ def option(name: str) -> str | None:
     beside a service of the name quire; that is not meant for us.
     """
     value = os.environ.get(option_variable(name), "").strip()
+    if name == "api_key":  # who set vLLM's believes that the server is closed
+        value = value or os.environ.get("VLLM_API_KEY", "").strip()
     return None if not value or value.startswith("tcp://") else value
 
 

@@ -4,13 +4,20 @@ One that asks for what does not exist yet is refused by name; one whose default 
 anyway is taken, so that commands and scripts that spell out every default still run.
 """
 
+import contextlib
+import json
+
+from quire.core.option import Kind
+
 # keyword -> the values that ask for nothing. A flag whose values are all booleans is a switch.
 ENGINE_NOT_YET: dict[str, tuple[object, ...]] = {
     # model and weights
-    "quantization": (None,),
     "quantization_config": (None, {}),
     "hf_overrides": (None, {}),
     "hf_config_path": (None,),
+    "additional_config": (None, {}),
+    "rope_scaling": (None, {}),
+    "rope_theta": (None,),
     "logprobs_mode": (None, "raw_logprobs"),
     "enable_prompt_embeds": (False,),
     "enable_sleep_mode": (False,),
@@ -30,6 +37,9 @@ ENGINE_NOT_YET: dict[str, tuple[object, ...]] = {
     "cpu_offload_gb": (0, 0.0),
     "offload_backend": (None, "auto"),
     "swap_space": (None, 0, 4),
+    "calculate_kv_scales": (False,),
+    "disable_sliding_window": (False,),
+    "mamba_cache_dtype": (None, "auto"),
     # kernels
     "attention_backend": (None, "auto"),
     "linear_backend": (None, "auto"),
@@ -40,6 +50,7 @@ ENGINE_NOT_YET: dict[str, tuple[object, ...]] = {
     "stream_interval": (None, 1),
     "scheduler_cls": (None,),
     # several devices
+    "tensor_parallel_size": (1,),
     "pipeline_parallel_size": (1,),
     "data_parallel_size": (1,),
     "enable_expert_parallel": (False,),
@@ -69,6 +80,15 @@ SERVER_NOT_YET: dict[str, tuple[object, ...]] = {
     "api_server_count": (None, 1),
     "headless": (False,),
     "grpc": (False,),
+    "log_config_file": (None,),
+    "enable_offline_docs": (False,),
+    "exclude_tools_when_tool_choice_none": (False,),
+    "fingerprint_value": (None,),
+    "kv_cache_metrics": (False,),
+    "custom_histogram_buckets": (None,),
+    "show_hidden_metrics_for_version": (None,),
+    "collect_detailed_traces": (None,),
+    "tool_strict_level": (None,),
     "enable_ssl_refresh": (False,),
     "lora_modules": (None,),
     "max_cpu_loras": (None,),
@@ -106,37 +126,47 @@ SERVER_NOT_YET: dict[str, tuple[object, ...]] = {
     "tokens_only": (False,),
 }
 
-# Change nothing here, because what they tune does not exist or is always so. True: a switch.
-NO_EFFECT: dict[str, bool] = {
-    "async_scheduling": True,
-    "compilation_config": False,
-    "cudagraph_capture_sizes": False,
-    "disable_custom_all_reduce": True,
-    "disable_hybrid_kv_cache_manager": True,
-    "disable_log_stats": True,
-    "enable_flashinfer_autotune": True,
-    "fingerprint_mode": False,
-    "log_error_stack": True,
-    "max_log_len": False,  # prompts are never logged
-    "enable_server_load_tracking": True,  # /load always counts
-    "max_cudagraph_capture_size": False,
-    "max_num_partial_prefills": False,
-    "max_seq_len_to_capture": False,
-    "mm_processor_cache_gb": False,
-    "optimization_level": False,
-    "performance_mode": False,
-    "prefix_caching_hash_algo": False,  # page hashes are always BLAKE2b
-    "safetensors_load_strategy": False,
-    "scheduler_reserve_full_isl": True,
-    "skip_mm_profiling": True,
-    "use_tqdm_on_load": True,
-    "video_pruning_rate": False,
-    "watermark": False,
+# Change nothing here, because what they tune does not exist or is always so: how each is written.
+NO_EFFECT: dict[str, Kind] = {
+    "async_scheduling": "switch",
+    "compilation_config": "str",
+    "cudagraph_capture_sizes": "list",
+    "disable_access_log_for_endpoints": "str",
+    "disable_custom_all_reduce": "switch",
+    "disable_frontend_multiprocessing": "switch",
+    "disable_hybrid_kv_cache_manager": "switch",
+    "disable_log_stats": "switch",
+    "enable_flashinfer_autotune": "switch",
+    "enable_log_deltas": "switch",  # answers are never logged
+    "enable_reasoning": "switch",  # the reasoning parser alone decides
+    "enable_server_load_tracking": "switch",  # /load always counts
+    "fingerprint_mode": "str",
+    "guided_decoding_backend": "str",  # llguidance takes every form
+    "h11_max_header_count": "str",
+    "h11_max_incomplete_event_size": "str",
+    "log_error_stack": "switch",
+    "max_cudagraph_capture_size": "str",
+    "max_log_len": "str",  # prompts are never logged
+    "max_num_partial_prefills": "str",
+    "max_parallel_loading_workers": "str",
+    "max_seq_len_to_capture": "str",
+    "mm_processor_cache_gb": "str",
+    "optimization_level": "str",
+    "performance_mode": "str",
+    "prefix_caching_hash_algo": "str",  # page hashes are always BLAKE2b
+    "safetensors_load_strategy": "str",
+    "scheduler_reserve_full_isl": "switch",
+    "skip_mm_profiling": "switch",
+    "use_tqdm_on_load": "switch",
+    "use_v2_block_manager": "switch",
+    "video_pruning_rate": "str",
+    "watermark": "str",
 }
 
 # Short and second spellings of flags above.
 SHORT_FLAGS: dict[str, tuple[str, ...]] = {
     "quantization": ("-q",),
+    "tensor_parallel_size": ("-tp",),
     "pipeline_parallel_size": ("-pp",),
     "data_parallel_size": ("-dp",),
     "data_parallel_rank": ("-dpn",),
@@ -158,7 +188,11 @@ SHORT_FLAGS: dict[str, tuple[str, ...]] = {
 
 
 def asks_for_nothing(value: object, neutral: tuple[object, ...]) -> bool:
-    """Whether a refused keyword has one of its harmless values, as an object or as text."""
-    if value in neutral:
+    """Whether a refused keyword has one of its harmless values, as an object or as text; an
+    object of nothing but zeros ({"image": 0}) is one."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        with contextlib.suppress(ValueError):
+            value = json.loads(value)
+    if value in neutral or (isinstance(value, dict) and not any(value.values())):
         return True
     return isinstance(value, str) and value.strip().lower() in {str(n).lower() for n in neutral}

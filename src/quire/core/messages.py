@@ -69,7 +69,7 @@ class SequenceDelta(msgspec.Struct, array_like=True, gc=False):
     num_preemptions: int = 0  # of the sequence, with its last delta
 
 
-class EngineStats(msgspec.Struct):
+class EngineStats(msgspec.Struct, tag="stats"):
     """The engine's state after a step, for metrics and progress bars."""
 
     num_running: int
@@ -94,10 +94,43 @@ class StepOutputs(msgspec.Struct, tag="outputs"):
     num_received: int = 0
 
 
+class SequenceView(msgspec.Struct):
+    """A sequence, as people are shown it."""
+
+    request_id: str
+    index: int
+    num_prompt_tokens: int
+    num_output_tokens: int
+    num_cached_tokens: int
+    num_pages: int
+
+
+class PoolView(msgspec.Struct):
+    """The pages of one KV group: each, or every `stride`-th of them, is a cell.
+
+    0 is free; 1 is free, and still findable by its content; 2 + 2i is held by the i-th running
+    sequence shown (or another, if there is no i-th), 3 + 2i by others beside it.
+    """
+
+    num_pages: int
+    stride: int
+    cells: list[int]
+
+
+class EngineView(msgspec.Struct, tag="view"):
+    """The engine at one moment, between two steps."""
+
+    stats: EngineStats
+    pools: list[PoolView]
+    running: list[SequenceView]
+    waiting: list[SequenceView]
+
+
 # --- what only an engine in another process needs ---
 
 
-ControlMethod = Literal["reset_prefix_cache", "stats"]
+ControlMethod = Literal["reset_prefix_cache", "stats", "view"]
+ControlResult = bool | EngineStats | EngineView
 
 
 class Control(msgspec.Struct, tag="control"):
@@ -109,10 +142,10 @@ class Control(msgspec.Struct, tag="control"):
 
 
 class ControlReply(msgspec.Struct, tag="reply"):
-    """The answer: whether the prefix cache was reset, or the stats; or why there is none."""
+    """The answer: whether the prefix cache was reset, the stats or the view; or why not."""
 
     number: int
-    result: bool | EngineStats | None = None
+    result: ControlResult | None = None
     error: str | None = None
 
 

@@ -1,9 +1,11 @@
 """What a user gets back. Field names are vLLM's."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Generic, Literal, TypeVar
 
-FinishReason = Literal["stop", "length", "abort", "error"]
+T = TypeVar("T")
+
+FinishReason = Literal["stop", "length", "abort", "error", "repetition"]
 
 
 @dataclass(slots=True)
@@ -25,7 +27,8 @@ class CompletionOutput:
     """One sequence of a request.
 
     `stop_reason` is the stop string or stop token id that ended it, None for the model's own
-    end of sequence. `finish_reason == "error"` carries its cause in `error`.
+    end of sequence, "repetition_detected" with `finish_reason == "repetition"`.
+    `finish_reason == "error"` carries its cause in `error`.
     """
 
     index: int
@@ -84,3 +87,55 @@ class BeamSearchOutput:
     """The best beams, best first."""
 
     sequences: list[BeamSearchSequence] = field(default_factory=list)
+
+
+# --- of prompts turned into vectors ---
+
+
+@dataclass(slots=True)
+class PoolingOutput:
+    """`data`: the vector as a torch tensor [E] float32, on the CPU."""
+
+    data: Any
+
+
+@dataclass(slots=True)
+class EmbeddingOutput:
+    """One prompt's vector."""
+
+    embedding: list[float]
+
+    @property
+    def hidden_size(self) -> int:
+        return len(self.embedding)
+
+
+@dataclass(slots=True)
+class ScoringOutput:
+    """How alike two texts are: the cosine of the angle between their vectors, in [-1, 1]."""
+
+    score: float
+
+
+@dataclass(slots=True)
+class _PooledRequest(Generic[T]):
+    request_id: str
+    outputs: T
+    prompt_token_ids: list[int]
+    num_cached_tokens: int = 0
+    finished: bool = True
+
+
+@dataclass(slots=True)
+class PoolingRequestOutput(_PooledRequest[PoolingOutput]):
+    """`LLM.encode`'s answer for one prompt."""
+
+
+@dataclass(slots=True)
+class EmbeddingRequestOutput(_PooledRequest[EmbeddingOutput]):
+    """`LLM.embed`'s answer for one prompt."""
+
+
+@dataclass(slots=True)
+class ScoringRequestOutput(_PooledRequest[ScoringOutput]):
+    """`LLM.score`'s answer for one pair; `prompt_token_ids` holds those of both texts."""

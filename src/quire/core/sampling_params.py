@@ -12,11 +12,68 @@ from quire.core.structured_outputs import StructuredOutputsParams
 MAX_N = 16384
 MAX_STOP_STRINGS = 64
 MAX_BAD_WORDS = 128
+MAX_PATTERN_SIZE = 1024  # tokens; every size is looked for after every token
 MIN_TEMPERATURE = 1e-2
 LOGIT_BIAS_LIMIT = 100.0
 
+_ANY = 2**31 - 1
+_RANGES: tuple[tuple[str, float, float, bool], ...] = (  # name, from, to, whole numbers only
+    ("n", 1, MAX_N, True),
+    ("presence_penalty", -2.0, 2.0, False),
+    ("frequency_penalty", -2.0, 2.0, False),
+    ("repetition_penalty", 0.0, float("inf"), False),
+    ("temperature", 0.0, float("inf"), False),
+    ("top_p", -_ANY, _ANY, False),  # (0, 1], see below
+    ("top_k", -1, _ANY, True),
+    ("min_p", 0.0, 1.0, False),
+    ("seed", -(2**63), 2**63 - 1, True),
+    ("max_tokens", 1, _ANY, True),
+    ("min_tokens", 0, _ANY, True),
+    ("logprobs", -1, _ANY, True),
+    ("prompt_logprobs", -1, _ANY, True),
+    ("truncate_prompt_tokens", -1, _ANY, True),
+)
+_MAY_BE_NONE = ("seed", "max_tokens", "logprobs", "prompt_logprobs", "truncate_prompt_tokens")
+
 # (token ids so far, logits [V]) -> logits [V]; or with the prompt's ids first.
 LogitsProcessor = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepetitionDetection:
+    """Ends a sequence that ends in `min_count` copies of one pattern of
+    [min_pattern_size, max_pattern_size] tokens; 0 as `max_pattern_size` is off."""
+
+    max_pattern_size: int = 0
+    min_pattern_size: int = 1
+    min_count: int = 2
+
+    def __post_init__(self) -> None:
+        _in_range("max_pattern_size", self.max_pattern_size, 0, MAX_PATTERN_SIZE, integer=True)
+        _in_range("min_pattern_size", self.min_pattern_size, 0, 2**31 - 1, integer=True)
+        _in_range("min_count", self.min_count, 2, 2**31 - 1, integer=True)
+        if 0 < self.max_pattern_size < self.min_pattern_size:
+            rule = f"must be at most max_pattern_size={self.max_pattern_size}"
+            _refuse("min_pattern_size", self.min_pattern_size, rule)
+
+    @property
+    def reach(self) -> int:
+        """How many of the last tokens matter."""
+        return max(1, self.max_pattern_size * self.min_count)
+
+    def found_in(self, token_ids: Sequence[int]) -> bool:
+        """Whether these end in such a repetition."""
+        for size in range(max(1, self.min_pattern_size), self.max_pattern_size + 1):
+            length = size * self.min_count
+            if length > len(token_ids):
+                return False
+            if token_ids[-1] != token_ids[-1 - size]:
+                continue
+            # Each token is the one `size` before it, back to the first copy's end.
+            tail = token_ids[-length:]
+            if tail[size:] == tail[:-size]:
+                return True
+        return False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,6 +103,7 @@ class SamplingParams:
         logit_bias: token id -> added to its logit, clamped to ±100.
         allowed_token_ids: only these may be sampled.
         bad_words: words (token sequences) that must not appear.
+        repetition_detection: ends a sequence that repeats itself, as "repetition".
         structured_outputs: what the text must look like: a JSON schema, a regex, a grammar, ...
         truncate_prompt_tokens: keep only the last k prompt tokens; -1 keeps `max_model_len`.
         logits_processors: offline only; called with (output ids, logits [V]) or
@@ -79,6 +137,7 @@ class SamplingParams:
     allowed_token_ids: list[int] | None = None
     bad_words: list[str] | None = None
     truncate_prompt_tokens: int | None = None
+    repetition_detection: RepetitionDetection | None = None
     structured_outputs: StructuredOutputsParams | None = None
     logits_processors: Sequence[LogitsProcessor] | None = field(default=None, repr=False)
 
@@ -102,36 +161,20 @@ class SamplingParams:
     def validate(self) -> None:
         """Check every range. Called at construction and again when the request is submitted,
         because the fields may be assigned to in between."""
-        _in_range("n", self.n, 1, MAX_N, integer=True)
-        _in_range("presence_penalty", self.presence_penalty, -2.0, 2.0)
-        _in_range("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
-        _number("repetition_penalty", self.repetition_penalty)
+        for name, low, high, integer in _RANGES:
+            value = getattr(self, name)
+            if value is not None or name not in _MAY_BE_NONE:
+                _in_range(name, value, low, high, integer=integer)
         if self.repetition_penalty <= 0:
             _refuse("repetition_penalty", self.repetition_penalty, "must be greater than 0")
-        _in_range("temperature", self.temperature, 0.0, float("inf"))
+        if not 0 < self.top_p <= 1:
+            _refuse("top_p", self.top_p, "must be in (0, 1]")
         if 0.0 < self.temperature < MIN_TEMPERATURE:
             self.temperature = MIN_TEMPERATURE
-        _number("top_p", self.top_p)
-        if not 0.0 < self.top_p <= 1.0:
-            _refuse("top_p", self.top_p, "must be in (0, 1]")
-        _in_range("top_k", self.top_k, -1, 2**31 - 1, integer=True)
-        _in_range("min_p", self.min_p, 0.0, 1.0)
-        if self.seed is not None:
-            _in_range("seed", self.seed, -(2**63), 2**63 - 1, integer=True)
-        if self.max_tokens is not None:
-            _in_range("max_tokens", self.max_tokens, 1, 2**31 - 1, integer=True)
-        _in_range("min_tokens", self.min_tokens, 0, 2**31 - 1, integer=True)
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             _refuse("min_tokens", self.min_tokens, f"must be at most max_tokens={self.max_tokens}")
-        for name, value in (("logprobs", self.logprobs), ("prompt_logprobs", self.prompt_logprobs)):
-            if value is not None:
-                _in_range(name, value, -1, 2**31 - 1, integer=True)
-        if self.truncate_prompt_tokens is not None:
-            _in_range(
-                "truncate_prompt_tokens", self.truncate_prompt_tokens, -1, 2**31 - 1, integer=True
-            )
-            if self.truncate_prompt_tokens == 0:
-                _refuse("truncate_prompt_tokens", 0, "must be -1 or at least 1")
+        if self.truncate_prompt_tokens == 0:
+            _refuse("truncate_prompt_tokens", 0, "must be -1 or at least 1")
         if self.temperature == 0.0 and self.n > 1:
             _refuse("n", self.n, "must be 1 with temperature=0: greedy sequences are all alike")
         assert isinstance(self.stop, list)

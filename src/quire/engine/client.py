@@ -6,14 +6,14 @@ take its place.
 
 from quire.core.config import EngineConfig
 from quire.core.errors import EngineDeadError
-from quire.core.messages import AbortRequests, AddRequest, EngineStats, StepOutputs
+from quire.core.messages import AbortRequests, AddRequest, EngineStats, EngineView, StepOutputs
 from quire.core.model_info import ModelInfo
 from quire.engine.core import EngineCore
 from quire.engine.structured import open_grammars
 from quire.executors.in_process import InProcessExecutor
 from quire.kv.cache import KVCache
 from quire.scheduler.scheduler import Scheduler
-from quire.weights.loader import ProgressOption
+from quire.weights.progress import ProgressOption
 
 
 class InProcessEngine:
@@ -65,6 +65,10 @@ class InProcessEngine:
     def stats(self) -> EngineStats:
         """Queue lengths, cache use, counters."""
         return self._live().stats()
+
+    def view(self) -> EngineView:
+        """Pages and sequences at this moment, for people."""
+        return self._live().view()
 
     def reset_prefix_cache(self) -> bool:
         """Forget every cached page; False (and nothing done) while sequences hold pages."""

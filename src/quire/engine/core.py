@@ -10,7 +10,7 @@ from collections import deque
 from typing import Protocol
 
 from quire.core import env
-from quire.core.messages import AbortRequests, AddRequest, EngineStats, StepOutputs
+from quire.core.messages import AbortRequests, AddRequest, EngineStats, EngineView, StepOutputs
 from quire.core.plan import StepPlan, StepResult
 from quire.scheduler.scheduler import Scheduler
 
@@ -83,6 +83,10 @@ class EngineCore:
     def stats(self) -> EngineStats:
         """Queue lengths, cache use, counters."""
         return self._scheduler.stats()
+
+    def view(self) -> EngineView:
+        """Pages and sequences at this moment, for people."""
+        return self._scheduler.view()
 
     def reset_prefix_cache(self) -> bool:
         """Forget every cached page; False if sequences still hold pages."""

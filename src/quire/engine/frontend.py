@@ -62,7 +62,7 @@ class RequestTracker:
         self._reader = PromptReader(tokenizer, info.vocab_size, info.max_model_len)
         self._requests: dict[str, TrackedRequest] = {}
         self._num_prepared = 0
-        self._checker = GrammarChecker({} if tokenizer is None else special_token_ids(tokenizer))
+        self.grammars = GrammarChecker({} if tokenizer is None else special_token_ids(tokenizer))
         own_eos = tokenizer.eos_token_id if tokenizer is not None else None
         eos = (*info.eos_token_ids, *(() if own_eos is None else (own_eos,)))
         self.eos_token_ids = tuple(i for i in dict.fromkeys(eos) if i < info.vocab_size)
@@ -94,7 +94,7 @@ class RequestTracker:
         limit = self._max_logprobs if max_logprobs is None else max_logprobs
         check_params(params, self._info.vocab_size, limit, bad_words_ids)
         if params.structured_outputs is not None:
-            self._checker.check(params.structured_outputs)
+            self.grammars.check(params.structured_outputs)
         parsed = parse_prompt(prompt)
         token_ids = self._reader.encode(parsed, params.truncate_prompt_tokens)
         room = self._info.max_model_len - len(token_ids)

@@ -105,7 +105,9 @@ class TrackedSequence:
             if self._stops is not None:
                 text += self._stops.finish()
             self.finish_reason = reason
-            self.stop_reason = delta.stop_token_id
+            self.stop_reason = (
+                "repetition_detected" if reason == "repetition" else delta.stop_token_id
+            )
             self.error = delta.error
             self.embedding = delta.embedding
             self.num_preemptions = delta.num_preemptions

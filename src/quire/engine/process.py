@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -25,9 +26,12 @@ from quire.core.messages import (
     AbortRequests,
     AddRequest,
     Control,
+    ControlMethod,
     ControlReply,
+    ControlResult,
     EngineError,
     EngineStats,
+    EngineView,
     Hello,
     LoadProgress,
     Ready,
@@ -59,6 +63,7 @@ class Engine(Protocol):
     def has_work(self) -> bool: ...
     def step(self) -> StepOutputs: ...
     def stats(self) -> EngineStats: ...
+    def view(self) -> EngineView: ...
     def reset_prefix_cache(self) -> bool: ...
     def shutdown(self) -> None: ...
 
@@ -115,12 +120,13 @@ class Loop:
             self._stopped = True
 
     def _answer(self, control: Control) -> ControlReply:
-        result: bool | EngineStats
-        if control.method == "reset_prefix_cache":
-            result = self._engine.reset_prefix_cache()
-        else:
-            result = self._engine.stats()
-        return ControlReply(control.number, result)
+        engine = self._engine
+        calls: dict[ControlMethod, Callable[[], ControlResult]] = {
+            "reset_prefix_cache": engine.reset_prefix_cache,
+            "stats": engine.stats,
+            "view": engine.view,
+        }
+        return ControlReply(control.number, calls[control.method]())
 
 
 class LoadReport:

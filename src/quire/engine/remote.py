@@ -29,6 +29,7 @@ from quire.core.messages import (
     Control,
     ControlMethod,
     ControlReply,
+    ControlResult,
     EngineError,
     EngineStats,
     FromEngine,
@@ -127,7 +128,7 @@ class RemoteEngine:
         self._child: Child | None = None
         self._num_children = self._num_invalid = 0
         self._last_words: EngineError | None = None
-        self._calls: dict[int, asyncio.Future[bool | EngineStats | None]] = {}
+        self._calls: dict[int, asyncio.Future[ControlResult | None]] = {}
         self._num_calls = 0
         self._changed = asyncio.Event()  # of the state; a new one each time
         self._stopping = asyncio.Event()

@@ -196,10 +196,11 @@ class KVCache:
             table.pages[group] = []
             table.first[group] = 0
 
-    def forget(self, table: PageTable) -> None:
-        """Make the table's pages unfindable, because their content is unusable."""
-        for group, pool in enumerate(self.pools):
-            pool.forget(table.owned(group))
+    def forget(self, page_hashes: Sequence[bytes]) -> None:
+        """Make pages unfindable, whoever holds them, because their content is unusable."""
+        for pool in self.pools:
+            found = [pool.lookup(page_hash) for page_hash in page_hashes]
+            pool.forget(page_id for page_id in found if page_id is not None)
 
     def reset_prefix_cache(self) -> bool:
         """Make nothing findable any more; False, and nothing done, while a page is held."""

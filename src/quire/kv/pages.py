@@ -42,6 +42,10 @@ class PagePool:
         """How many page tables hold the page."""
         return self._refs[page_id]
 
+    def is_findable(self, page_id: int) -> bool:
+        """Whether `lookup` can find the page."""
+        return self._hashes[page_id] is not None
+
     def count_free(self, page_ids: Iterable[int]) -> int:
         """How many of the pages are on the free list, and would leave it if shared."""
         refs = self._refs

@@ -1,7 +1,7 @@
 """Everything that observes a server, put together from its options."""
 
-from quire.core.config import ObservabilityConfig
 from quire.core.errors import ConfigError
+from quire.metrics.config import ObservabilityConfig
 from quire.metrics.registry import ServerMetrics
 from quire.metrics.request_log import RequestLog
 from quire.metrics.status_line import StatusLine

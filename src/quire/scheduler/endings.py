@@ -1,16 +1,50 @@
-"""How a sequence ends other than by its own tokens: the last delta, and what it tells the user."""
+"""How a sequence ends: by its own tokens, or otherwise, and what that tells the user. Stop
+strings are the front end's."""
 
 from quire.core.messages import SequenceDelta
 from quire.core.outputs import FinishReason
+from quire.scheduler.sequence import Sequence
 
 _MORE_MEMORY = "raise gpu_memory_utilization, kv_cache_memory_bytes or num_gpu_blocks_override"
 
 
-def last_delta(
-    request_id: str, index: int, reason: FinishReason, error: str | None = None
-) -> SequenceDelta:
+def finish_reason(seq: Sequence) -> FinishReason | None:
+    """Whether the newest known token ends the sequence. A stop token counts only past
+    `min_tokens`; the sampler masks it before that, so it cannot have been the model's choice."""
+    num_output, params = seq.num_output_tokens, seq.message.params
+    if num_output == 0:
+        return None
+    if seq.token_ids[-1] in seq.stop_ids and num_output > params.min_tokens:
+        return "stop"
+    if len(seq.token_ids) >= seq.limit:
+        return "length"
+    detection = params.repetition_detection
+    if detection is not None and num_output >= params.min_tokens:
+        output = seq.token_ids[max(seq.num_prompt_tokens, len(seq.token_ids) - detection.reach) :]
+        if detection.found_in(output):
+            return "repetition"
+    return None
+
+
+def append_tokens(seq: Sequence, new_ids: list[int]) -> tuple[list[int], FinishReason | None]:
+    """Append sampled tokens up to the one that ends the sequence: (those taken, the reason)."""
+    for count, token_id in enumerate(new_ids, 1):
+        seq.token_ids.append(token_id)
+        reason = finish_reason(seq)
+        if reason is not None:
+            return new_ids[:count], reason
+    return new_ids, None
+
+
+def named_stop_token(seq: Sequence) -> int | None:
+    """The stop token that ended the sequence, if it is one the user named."""
+    token_id = seq.token_ids[-1]
+    return token_id if token_id in (seq.message.params.stop_token_ids or ()) else None
+
+
+def last_delta(seq: Sequence, reason: FinishReason, error: str | None = None) -> SequenceDelta:
     """The delta that ends a sequence without a token."""
-    return SequenceDelta(request_id, index, [], reason, error=error)
+    return SequenceDelta(seq.request_id, seq.index, [], reason, error=error)
 
 
 def why_refused(
@@ -49,8 +83,3 @@ def does_not_fit(num_tokens: int, num_pages: list[int], page_size: int) -> str:
         f"a sequence of {num_tokens} tokens does not fit the KV cache of {pages} pages "
         f"of {page_size} tokens; {_MORE_MEMORY}, or lower max_tokens"
     )
-
-
-def no_token(reason: str, position: int) -> str:
-    """For a sequence that the runner could choose no token for, at `position`."""
-    return f"{reason} (choosing the token at position {position})"

@@ -19,26 +19,31 @@ fit, it ends with an error. So it advances in every step until it ends.
 """
 
 import time
-from bisect import insort
 from collections import deque
 from collections.abc import Callable
-from operator import attrgetter
 
 from quire.core.errors import ConfigError, RequestError
-from quire.core.messages import AbortRequests, AddRequest, EngineStats, SequenceDelta
-from quire.core.plan import PageDelta, StepPlan, StepResult
-from quire.kv.cache import KVCache, PrefixHit
+from quire.core.messages import AbortRequests, AddRequest, EngineStats, EngineView, SequenceDelta
+from quire.core.outputs import FinishReason
+from quire.core.plan import StepPlan, StepResult
+from quire.kv.cache import KVCache
 from quire.scheduler import policies
-from quire.scheduler.endings import does_not_fit, last_delta, no_token, why_refused
+from quire.scheduler.endings import (
+    append_tokens,
+    does_not_fit,
+    finish_reason,
+    last_delta,
+    named_stop_token,
+    why_refused,
+)
 from quire.scheduler.policies import Policy
-from quire.scheduler.prefix import best_prefix_hit, commit_known_pages
+from quire.scheduler.running import Running, best_prefix_hit
 from quire.scheduler.sequence import Sequence, SequenceStatus
-from quire.scheduler.stopping import append_tokens, finish_reason, named_stop_token
-from quire.scheduler.structured import StructuredSequences
+from quire.scheduler.structured import StructuredSequences, has_ended
+from quire.scheduler.view import engine_view
 from quire.scheduler.waiting import WaitingQueue
 from quire.structured.grammars import Grammars
-
-_KEY = attrgetter("key")
+from quire.structured.state import GrammarState
 
 
 class Scheduler:
@@ -77,7 +82,6 @@ class Scheduler:
             )
         self._cache = kv_cache
         self._budget = max_num_batched_tokens
-        self._max_num_seqs = max_num_seqs
         self._max_model_len = max_model_len
         self._policy = policy
         self._chunked = chunked_prefill
@@ -86,10 +90,8 @@ class Scheduler:
         max_chunk = min(max_num_batched_tokens, max_model_len)
         self._cache_tokens = kv_cache.max_tokens_of_one_sequence(max_chunk)
         self._requests: dict[str, dict[int, Sequence]] = {}  # unfinished ones, by id and index
-        self._running: list[Sequence] = []  # in order of key
+        self._running = Running(kv_cache, max_num_seqs)
         self._waiting = WaitingQueue()
-        self._free_rows = list(range(max_num_seqs - 1, -1, -1))
-        self._released: list[int] = []  # rows given up since the last plan
         self._in_flight: deque[tuple[StepPlan, list[Sequence]]] = deque()
         self._outbox: list[SequenceDelta] = []
         self._structured = StructuredSequences(grammars)
@@ -113,13 +115,15 @@ class Scheduler:
                 "request_id",
                 message.request_id,
             )
-        n = message.params.n
-        num_prompt = len(message.prompt_token_ids)
+        n, num_prompt = message.params.n, len(message.prompt_token_ids)
         refusal = why_refused(
             num_prompt, self._max_model_len, self._cache_tokens, message.pooling is not None
         )
         if refusal is not None:
-            self._outbox += [last_delta(message.request_id, i, "error", refusal) for i in range(n)]
+            self._outbox += [
+                SequenceDelta(message.request_id, index, [], "error", error=refusal)
+                for index in range(n)
+            ]
             return
         self._num_added += 1
         sequences = []
@@ -129,7 +133,7 @@ class Scheduler:
             )
             sequences.append(Sequence(message, index, key, self._max_model_len))
         self._requests[message.request_id] = dict(enumerate(sequences))
-        self._num_live += n
+        self._num_live += len(sequences)
         self._structured.open(message, sequences)
         first, *others = sequences
         first.children = others
@@ -140,8 +144,7 @@ class Scheduler:
             # Only a resumed sequence can be complete already.
             reason = finish_reason(seq)
             if reason is not None:
-                self._finish(seq)
-                self._outbox.append(last_delta(seq.request_id, seq.index, reason))
+                self._end(seq, reason)
 
     def abort(self, message: AbortRequests) -> None:
         """Stop sequences, giving each an "abort" delta. Those already finished are ignored."""
@@ -149,8 +152,7 @@ class Scheduler:
         for index in message.indices or list(live):
             seq = live.get(index)
             if seq is not None:
-                self._finish(seq)
-                self._outbox.append(last_delta(seq.request_id, index, "abort"))
+                self._end(seq, "abort")
 
     def take_deltas(self) -> list[SequenceDelta]:
         """What has been said outside `update`; `update` says it too, whichever comes first."""
@@ -185,7 +187,7 @@ class Scheduler:
         budget = self._budget
         self._under_pressure = False
         self._take_grammar_news()
-        for seq in self._running:  # loses sequences behind this one when pages run out
+        for seq in self._running.sequences:  # loses sequences behind this one when pages run out
             if not budget:
                 break
             computed = seq.num_computed_tokens
@@ -212,8 +214,9 @@ class Scheduler:
             plan.query_lens[i] = seq.num_computed_tokens - num_computed[i]
             plan.samples[i] = seq.pooling is None and seq.num_computed_tokens >= len(seq.token_ids)
             if seq.grammar is not None and plan.samples[i]:
-                plan.masks[i] = self._structured.mask(seq)
-        plan.released, self._released = self._released, []
+                assert seq.grammar.mask is not None
+                plan.masks[i] = seq.grammar.mask
+        plan.released = self._running.take_released()
         self._num_planned += 1
         self._in_flight.append((plan, planned))
         return plan
@@ -227,52 +230,33 @@ class Scheduler:
             return 0  # until it is known what may follow
         count = total - computed
         if count > 1:
-            num_after = len(self._running) - 1 - self._running.index(seq)
+            running = self._running.sequences
+            num_after = len(running) - 1 - running.index(seq)
             count = min(count, policies.chunk_limit(budget, num_after))
-        if not self._make_room(seq, computed + count, plan):
+        end = computed + count
+        if not self._running.grow(seq, end, plan) and not self._make_room(seq, end, plan):
             return 0
-        self._advance(seq, count)
+        self._running.advance(seq, count)
+        if seq.children:
+            self._release_children_of_prefilled(seq)
         return count
 
     def _make_room(self, seq: Sequence, end: int, plan: StepPlan) -> bool:
-        """Pages for positions [0, end), taken from those behind it in order if need be.
+        """Pages for positions [0, end), taken from those behind it in order.
 
         If it is itself the last, it keeps what it has and sits the step out: those before it
         go on, and free pages by finishing. If it is alone, it can never fit.
         """
-        table = seq.table
-        assert table is not None
-        column = table.num_columns
-        if end <= column * self._page_size:
-            return True
-        self._cache.release_outside_window(table, seq.num_computed_tokens)
-        while (added := self._cache.allocate(table, end)) is None:
-            self._under_pressure = True
-            victim = policies.preemption_victim(self._running)
-            if victim is not seq:
-                self._preempt(victim)
-                continue
-            if len(self._running) == 1:
-                self._fail_for_memory(seq)
-                self._under_pressure = False  # every page is free now
-            return False
-        for group, page_ids in enumerate(added):
-            plan.pages.append(PageDelta(group, seq.row, column, page_ids))
-        return True
-
-    def _advance(self, seq: Sequence, count: int) -> None:
-        """Count tokens as computed, and see to all that follows from it."""
-        seq.num_computed_tokens += count
-        if seq.children and seq.num_computed_tokens >= seq.num_prompt_tokens:
-            self._release_children(seq)
-        commit_known_pages(self._cache, seq)
-        prefilled = seq.num_computed_tokens >= len(seq.token_ids)
-        seq.decode_end = self._decode_end(seq) if prefilled and not seq.sync else 0
-
-    def _decode_end(self, seq: Sequence) -> int:
-        assert seq.table is not None
-        # To compute position p, a page must be there and token p + 1 must be allowed to exist.
-        return min(seq.table.num_columns * self._page_size, seq.limit - 1)
+        self._under_pressure = True
+        running = self._running
+        while (victim := policies.preemption_victim(running.sequences)) is not seq:
+            self._preempt(victim)
+            if running.grow(seq, end, plan):
+                return True
+        if len(running.sequences) == 1:
+            self._fail_for_memory(seq)
+            self._under_pressure = False  # every page is free now
+        return False
 
     # --- admission ---
 
@@ -280,26 +264,32 @@ class Scheduler:
         self, budget: int, plan: StepPlan, planned: list[Sequence], longer: list[int]
     ) -> None:
         """Start waiting sequences, strictly in order, while rows, pages and budget last."""
-        while budget and self._free_rows and (seq := self._waiting.head()) is not None:
+        running = self._running
+        while budget and running.free_rows and (seq := self._waiting.head()) is not None:
             if seq.num_late or self._still_blocked(seq):
                 return
             if seq.grammar is not None and not seq.grammar.ready:
-                self._structured.hold(self._waiting.pop())  # others pass it
+                self._waiting.pop()
+                self._structured.hold(seq.grammar)  # others pass it
                 continue
             hit = best_prefix_hit(self._cache, seq)
             known = len(seq.token_ids)
             count = min(known - hit.num_tokens, budget)
             if not self._chunked and hit.num_tokens + count < known:
                 return
-            headroom = policies.admission_headroom(len(self._running))
+            headroom = policies.admission_headroom(len(running.sequences))
             if not self._cache.can_admit(hit, hit.num_tokens + count, known, headroom):
-                if self._running:
+                if running.sequences:
                     self._blocked = (seq, self._cache.num_free)
                     return
                 self._fail_for_memory(seq)
                 continue
             self._waiting.pop()
-            self._start(seq, hit, count, plan)
+            running.start(seq, hit, count, plan)
+            self._count_start(seq, hit.num_tokens)
+            running.advance(seq, count)
+            if seq.children:
+                self._release_children_of_prefilled(seq)
             longer.append(len(plan.rows))
             planned.append(seq)
             plan.rows.append(seq.row)
@@ -312,27 +302,14 @@ class Scheduler:
             return False
         return all(now <= then for now, then in zip(self._cache.num_free, self._blocked[1]))
 
-    def _start(self, seq: Sequence, hit: PrefixHit, count: int, plan: StepPlan) -> None:
-        """Give a waiting sequence a row and pages for its first `count` tokens after the hit."""
-        table = self._cache.open_table(hit)
-        added = self._cache.allocate(table, hit.num_tokens + count)
-        assert added is not None, "can_admit promised these pages"
-        seq.table = table
-        seq.row = self._free_rows.pop()
-        seq.status = SequenceStatus.RUNNING
-        seq.num_computed_tokens = hit.num_tokens
-        seq.parent = None
+    def _count_start(self, seq: Sequence, num_cached: int) -> None:
+        """Take note of a sequence's first start; later ones say nothing about the cache."""
         if seq.scheduled_time is None:
             seq.scheduled_time = self._clock()
-            seq.num_cached_tokens = hit.num_tokens
+            seq.num_cached_tokens = num_cached
             if self._cache.enable_prefix_caching:
                 self._prefix_queries += len(seq.token_ids)
-                self._prefix_hits += hit.num_tokens
-        insort(self._running, seq, key=_KEY)
-        plan.starts.append(seq.row_start())
-        for group, page_ids in enumerate(table.pages):
-            plan.pages.append(PageDelta(group, seq.row, 0, tuple(page_ids)))
-        self._advance(seq, count)
+                self._prefix_hits += num_cached
 
     # --- results ---
 
@@ -368,7 +345,8 @@ class Scheduler:
         if i in result.failed:
             error = result.failed[i]
             if seq.pooling is None:
-                error = no_token(error, plan.num_computed[i] + plan.query_lens[i])
+                position = plan.num_computed[i] + plan.query_lens[i]
+                error = f"{error} (choosing the token at position {position})"
             return self._fail_without_token(seq, error)
         seq.add_prompt_logprobs(plan.num_computed[i], result.prompt_logprobs.get(i))
         if i in result.pooled:
@@ -391,30 +369,20 @@ class Scheduler:
                 delta.stop_token_id = named_stop_token(seq)
             delta.num_preemptions = seq.num_preemptions
             self._finish(seq)
-        elif seq.grammar is not None and self._structured.advance(seq, taken):
-            self._end_by_grammar(seq)
+        elif seq.grammar is not None and self._structured.advance(seq.grammar, taken):
+            self._end_by_grammar(seq, seq.grammar)
         elif seq.status is SequenceStatus.WAITING:
             seq.num_late -= 1
         else:
-            self._settle(seq)
+            self._running.settle(seq)
         return delta
-
-    def _settle(self, seq: Sequence) -> None:
-        """After a running sequence's new tokens: commit, and see how long it will be quiet."""
-        assert seq.table is not None
-        commit_known_pages(self._cache, seq)
-        seq.quiet_end = 0 if seq.grammar is not None else seq.limit - 1
-        if self._cache.enable_prefix_caching:
-            seq.quiet_end = min(seq.quiet_end, (seq.table.num_committed + 1) * self._page_size)
-        if seq.num_computed_tokens + 1 < len(seq.token_ids):
-            seq.decode_end = 0  # several tokens came at once; they are computed like a prompt
 
     # --- endings ---
 
     def _finish(self, seq: Sequence) -> None:
         """Forget a sequence. Its row and pages are free at once: later plans run later."""
         if seq.status is SequenceStatus.RUNNING:
-            self._vacate(seq)
+            self._running.vacate(seq)
         seq.status = SequenceStatus.FINISHED
         self._num_live -= 1
         live = self._requests[seq.request_id]
@@ -423,25 +391,28 @@ class Scheduler:
             del self._requests[seq.request_id]
         self._release_children(seq)
         if seq.grammar is not None:
-            self._structured.forget(seq)
+            self._structured.forget(seq.grammar)
+
+    def _end(self, seq: Sequence, reason: FinishReason, error: str | None = None) -> None:
+        """Finish a sequence otherwise than by a token of a step, and say so."""
+        self._finish(seq)
+        self._outbox.append(last_delta(seq, reason, error))
 
     def _take_grammar_news(self) -> None:
         """Queue or end the sequences whose grammars are there, at their end, or unusable."""
-        for seq in self._structured.news():
-            if self._structured.ended(seq):
-                self._end_by_grammar(seq)
-            elif self._structured.take_back(seq):
+        for seq, state in self._structured.news():
+            if has_ended(state):
+                self._end_by_grammar(seq, state)
+            elif self._structured.take_back(state):
                 self._waiting.push(seq)
 
-    def _end_by_grammar(self, seq: Sequence) -> None:
-        reason, error = self._structured.ending(seq)
-        self._finish(seq)
-        self._outbox.append(last_delta(seq.request_id, seq.index, reason, error))
+    def _end_by_grammar(self, seq: Sequence, state: GrammarState) -> None:
+        self._end(seq, "stop" if state.error is None else "error", state.error)
 
     def _finish_pooled(self, seq: Sequence, embedding: list[float]) -> SequenceDelta:
         """Its prompt has been computed, and a vector was all it wanted."""
         self._finish(seq)
-        delta = last_delta(seq.request_id, seq.index, "stop")
+        delta = last_delta(seq, "stop")
         delta.embedding = embedding
         delta.num_cached_tokens = seq.num_cached_tokens
         delta.first_scheduled_time = seq.scheduled_time
@@ -450,22 +421,16 @@ class Scheduler:
     def _preempt(self, seq: Sequence) -> None:
         """Take a running sequence's pages away. Tokens still to come are waited for."""
         seq.num_late = seq.num_pending
-        self._vacate(seq)
+        self._running.vacate(seq)
         seq.status = SequenceStatus.WAITING
         seq.num_computed_tokens = 0
         seq.num_preemptions += 1
         self._num_preemptions += 1
         self._waiting.push(seq)
 
-    def _vacate(self, seq: Sequence) -> None:
-        assert seq.table is not None
-        self._running.remove(seq)
-        self._cache.free(seq.table)
-        self._free_rows.append(seq.row)
-        self._released.append(seq.row)
-        seq.table = None
-        seq.row = -1
-        seq.decode_end = seq.quiet_end = 0
+    def _release_children_of_prefilled(self, seq: Sequence) -> None:
+        if seq.num_computed_tokens >= seq.num_prompt_tokens:
+            self._release_children(seq)
 
     def _release_children(self, seq: Sequence) -> None:
         """Let the siblings that waited for its prompt be admitted."""
@@ -479,24 +444,23 @@ class Scheduler:
         """It is alone and the whole cache does not hold it."""
         num_pages = [pool.num_pages for pool in self._cache.pools]
         error = does_not_fit(seq.total_tokens, num_pages, self._page_size)
-        self._finish(seq)
-        self._outbox.append(last_delta(seq.request_id, seq.index, "error", error))
+        self._end(seq, "error", error)
 
     def _fail_without_token(self, seq: Sequence, error: str) -> SequenceDelta:
         """Its logits are not numbers, so its keys and values may not be either: nobody else
-        may find them."""
-        if seq.table is not None:
-            self._cache.forget(seq.table)
+        may find them, even if it has lost its pages since."""
+        self._cache.forget(seq.page_hashes)
         self._finish(seq)
-        return last_delta(seq.request_id, seq.index, "error", error)
+        return last_delta(seq, "error", error)
 
     # --- watching ---
 
     def stats(self) -> EngineStats:
         """Numbers for metrics and progress bars."""
+        num_running = len(self._running.sequences)
         return EngineStats(
-            num_running=len(self._running),
-            num_waiting=self._num_live - len(self._running),
+            num_running=num_running,
+            num_waiting=self._num_live - num_running,
             kv_usage=self._cache.usage,
             prefix_queries=self._prefix_queries,
             prefix_hits=self._prefix_hits,
@@ -504,22 +468,17 @@ class Scheduler:
             num_steps=self._num_steps,
         )
 
+    def view(self) -> EngineView:
+        """The moment, for people."""
+        live = (seq for sequences in self._requests.values() for seq in sequences.values())
+        waiting = (seq for seq in live if seq.status is SequenceStatus.WAITING)
+        return engine_view(self._cache, self._running.sequences, waiting, self.stats())
+
     def check_integrity(self) -> None:
         """Assert that rows, pages and queues account for every sequence exactly once."""
-        running = self._running
-        assert running == sorted(running, key=_KEY), "running sequences are out of order"
-        rows = sorted([seq.row for seq in running] + self._free_rows)
-        assert rows == list(range(self._max_num_seqs)), f"rows are lost or doubled: {rows}"
-        tables = []
-        for seq in running:
-            assert seq.status is SequenceStatus.RUNNING
-            assert seq.table is not None
-            assert seq.num_computed_tokens <= seq.table.num_columns * self._page_size
-            assert seq.total_tokens <= seq.limit, "planned beyond its last token"
-            tables.append(seq.table)
-        self._cache.check_integrity(tables)
+        self._running.check_integrity()
         live = [seq for sequences in self._requests.values() for seq in sequences.values()]
         held_back = [child for seq in live for child in seq.children if child in live]
-        everyone = [*running, *self._waiting, *self._structured.held(), *held_back]
+        everyone = [*self._running.sequences, *self._waiting, *self._structured.held(), *held_back]
         assert len(everyone) == len(live) == self._num_live, "a sequence is lost or doubled"
         assert {id(seq) for seq in everyone} == {id(seq) for seq in live}

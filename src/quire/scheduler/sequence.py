@@ -13,7 +13,7 @@ token also samples the next one, so computed + 1 tokens exist; those past `known
 import enum
 
 from quire.core.messages import AddRequest
-from quire.core.plan import RowStart, TokenLogprobs
+from quire.core.plan import TokenLogprobs
 from quire.kv.cache import PageTable
 from quire.kv.hashing import extend_page_hashes, root_hash
 from quire.structured.state import GrammarState
@@ -143,20 +143,6 @@ class Sequence:
         if collected is not None and entries is not None:
             assert start <= len(collected), "results come in the order of plans"
             collected[start : start + len(entries)] = entries
-
-    def row_start(self) -> RowStart:
-        """What the runner must know to run it. Copies the tokens: plans outlive this moment."""
-        message = self.message
-        return RowStart(
-            row=self.row,
-            token_ids=self.token_ids.copy(),
-            num_prompt_tokens=self.num_prompt_tokens,
-            params=message.params,
-            seed=self.seed,
-            stop_token_ids=tuple(message.stop_token_ids),
-            bad_words_ids=tuple(tuple(word) for word in message.bad_words_ids),
-            pooling=message.pooling,
-        )
 
 
 def sequence_seed(seed: int, index: int) -> int:

@@ -7,10 +7,7 @@ it, and when it comes back its place in the queue is the one it had.
 
 from collections.abc import Iterable
 
-import numpy as np
-
 from quire.core.messages import AddRequest
-from quire.core.outputs import FinishReason
 from quire.scheduler.sequence import Sequence
 from quire.structured.grammars import Grammars
 from quire.structured.state import GrammarState, GrammarStatus
@@ -20,6 +17,11 @@ from quire.structured.state import GrammarState, GrammarStatus
 GRACE_S = 0.005
 
 _UNAVAILABLE = "structured outputs need a tokenizer; leave skip_tokenizer_init off"
+
+
+def has_ended(state: GrammarState) -> bool:
+    """Whether the grammar allows no more, or cannot go on."""
+    return state.status in (GrammarStatus.COMPLETE, GrammarStatus.FAILED)
 
 
 class StructuredSequences:
@@ -48,60 +50,38 @@ class StructuredSequences:
             self._sequences[state] = seq
         self._settled += states
 
-    def news(self) -> list[Sequence]:
-        """Sequences whose state has changed by other means than `advance`; first waits a
-        moment for running ones."""
+    def news(self) -> list[tuple[Sequence, GrammarState]]:
+        """Whose state has changed by other means than `advance`; first waits a moment for
+        running ones."""
         changed, self._settled = self._settled, []
         if self._grammars is not None and self._sequences:
             self._grammars.settle(GRACE_S)
             changed += self._grammars.news()
-        return [self._sequences[state] for state in changed if state in self._sequences]
+        return [(self._sequences[state], state) for state in changed if state in self._sequences]
 
-    def advance(self, seq: Sequence, token_ids: list[int]) -> bool:
-        """Take in a sequence's new tokens; whether that ends it."""
+    def advance(self, state: GrammarState, token_ids: list[int]) -> bool:
+        """Take in new tokens; whether that ends the sequence."""
         assert self._grammars is not None
-        assert seq.grammar is not None
-        self._grammars.advance(seq.grammar, token_ids)
-        return self.ended(seq)
+        self._grammars.advance(state, token_ids)
+        return has_ended(state)
 
-    def mask(self, seq: Sequence) -> np.ndarray:
-        """The tokens that a sequence which is ready may sample."""
-        assert seq.grammar is not None
-        assert seq.grammar.mask is not None
-        return seq.grammar.mask
+    def hold(self, state: GrammarState) -> None:
+        """Keep its waiting sequence until it is ready."""
+        self._held.add(state)
 
-    def ended(self, seq: Sequence) -> bool:
-        """Whether its grammar allows no more, or cannot go on."""
-        assert seq.grammar is not None
-        return seq.grammar.status in (GrammarStatus.COMPLETE, GrammarStatus.FAILED)
-
-    def ending(self, seq: Sequence) -> tuple[FinishReason, str | None]:
-        """How it ends: complete, or with an error."""
-        assert seq.grammar is not None
-        error = seq.grammar.error
-        return ("stop", None) if error is None else ("error", error)
-
-    def hold(self, seq: Sequence) -> None:
-        """Keep a waiting sequence until its grammar is ready."""
-        assert seq.grammar is not None
-        self._held.add(seq.grammar)
-
-    def take_back(self, seq: Sequence) -> bool:
-        """Whether it was held, and is no longer."""
-        assert seq.grammar is not None
-        if seq.grammar not in self._held:
-            return False
-        self._held.remove(seq.grammar)
-        return True
+    def take_back(self, state: GrammarState) -> bool:
+        """Whether its sequence was held, and is no longer."""
+        was_held = state in self._held
+        self._held.discard(state)
+        return was_held
 
     def held(self) -> Iterable[Sequence]:
         """Those held."""
         return [self._sequences[state] for state in self._held]
 
-    def forget(self, seq: Sequence) -> None:
-        """It has ended."""
-        state = seq.grammar
-        if state is not None and self._sequences.pop(state, None) is not None:
+    def forget(self, state: GrammarState) -> None:
+        """Its sequence has ended."""
+        if self._sequences.pop(state, None) is not None:
             self._held.discard(state)
             if self._grammars is not None:
                 self._grammars.release(state)

@@ -17,7 +17,9 @@ from quire.core.messages import (
     Control,
     ControlReply,
     EngineStats,
+    EngineView,
     FromEngine,
+    PoolView,
     SequenceDelta,
     StepOutputs,
     Stop,
@@ -68,6 +70,9 @@ class Script:
 
     def stats(self) -> EngineStats:
         return EngineStats(len(self.left), 0, 0.0, 0, 0, 0, self.num_steps)
+
+    def view(self) -> EngineView:
+        return EngineView(self.stats(), [PoolView(2, 1, [0, 2])], [], [])
 
     def reset_prefix_cache(self) -> bool:
         return not self.left

@@ -216,11 +216,14 @@ def test_reset_forgets_everything_unless_pages_are_held():
     cache.check_integrity([])
 
 
-def test_forget_hides_a_table_from_others():
+@pytest.mark.parametrize("held", [True, False])
+def test_forget_hides_pages_from_others(held):
     cache = make()
     tokens = list(range(8))
     table = compute(cache, tokens)
-    cache.forget(table)
+    if not held:
+        cache.free(table)
+    cache.forget(page_hashes(tokens))
     assert cache.match_prefix(page_hashes([*tokens, 1]), 9).num_tokens == 0
 
 

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from quire.core.config import ObservabilityConfig
+from quire.metrics.config import ObservabilityConfig
 from quire.metrics.logs import configure_logging
 from quire.metrics.registry import ServerMetrics
 from quire.metrics.request_log import RequestLog

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from quire.core.config import EngineConfig, ObservabilityConfig
+from quire.core.config import EngineConfig
 from quire.core.errors import ConfigError
 from quire.core.model_info import ModelInfo
 from quire.core.pooling_params import PoolingParams
+from quire.metrics.config import ObservabilityConfig
 from quire.metrics.registry import ServerMetrics
 from quire.metrics.setup import make_metrics
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from quire.core.config import ObservabilityConfig
 from quire.core.errors import ConfigError
+from quire.metrics.config import ObservabilityConfig
 from quire.metrics.registry import ServerMetrics
 from quire.metrics.setup import make_metrics
 from quire.metrics.tracing import TraceContextMiddleware, Tracer
@@ -115,7 +115,7 @@ def test_exporters_and_protocols(traced) -> None:
 def test_opentelemetry_is_imported_only_when_enabled() -> None:
     code = """
 import sys
-from quire.core.config import ObservabilityConfig
+from quire.metrics.config import ObservabilityConfig
 from quire.metrics.setup import make_metrics
 make_metrics("m", ObservabilityConfig())
 assert not [m for m in sys.modules if m.startswith(("opentelemetry", "torch"))]

@@ -4,7 +4,8 @@ import pytest
 
 from quire.core.errors import ConfigError, RequestError
 from quire.core.plan import StepResult
-from quire.scheduler.prefix import best_prefix_hit
+from quire.core.sampling_params import RepetitionDetection
+from quire.scheduler.running import best_prefix_hit
 from quire.scheduler.sequence import sequence_seed
 
 
@@ -197,6 +198,22 @@ def test_not_a_number_ends_one_and_spares_the_others(bench):
     engine.add("again", prompt=range(10), max_tokens=2)
     engine.run()
     assert engine.deltas["again", 0][0].num_cached_tokens == 0, "its pages must not be found"
+
+
+def test_a_failed_sequence_that_lost_its_pages_leaves_none_to_be_found(bench) -> None:
+    engine = bench(num_pages=5, max_num_seqs=2, budget=16)
+    engine.add("good", prompt=range(20, 27), max_tokens=9)
+    engine.add("bad", prompt=range(8), max_tokens=9)
+    engine.step()
+    engine.runner.fail.add(1)
+    engine.plan()
+    engine.plan()  # takes the pages of "bad" before its failure is known
+    assert engine.scheduler.stats().num_preemptions == 1
+    engine.run()
+    assert engine.finished["bad", 0] == "error"
+    engine.add("again", prompt=range(8), max_tokens=2)
+    engine.run()
+    assert engine.deltas["again", 0][0].num_cached_tokens == 0
 
 
 @pytest.mark.parametrize(
@@ -591,3 +608,40 @@ def test_results_must_come_in_the_order_of_plans(bench):
     assert first is not second
     with pytest.raises(AssertionError, match="comes before"):
         engine.scheduler.update(second, StepResult([[1]]))
+
+
+def test_aborted_sequences_behind_a_blocked_head_do_not_pile_up(bench) -> None:
+    engine = bench(max_num_seqs=1, max_model_len=4000, num_pages=1000)
+    engine.add("running", max_tokens=3000)
+    engine.step()
+    engine.add("head")
+    for number in range(1000):
+        engine.add(f"gone {number}")
+        engine.abort(f"gone {number}")
+    assert len(engine.scheduler._waiting._heap) <= 64
+    assert [s.request_id for s in engine.scheduler._waiting] == ["head"]
+
+
+def test_a_repetition_ends_a_sequence(bench, fakes) -> None:
+    class Counting(fakes.FakeRunner):
+        """Says 0 1 2 and then 5 6 5 6 ..."""
+
+        def execute(self, plan):
+            result = super().execute(plan)
+            for i, token_ids in enumerate(result.token_ids):
+                row = self.rows[plan.rows[i]]
+                for place, _ in enumerate(token_ids):
+                    number = len(row.tokens) - row.start.num_prompt_tokens - 1
+                    token = number if number < 3 else 5 + number % 2
+                    row.tokens[-1] = token_ids[place] = token
+                    row.digests[-1] = hash((row.digests[-2], token))
+            return result
+
+    engine = bench(runner_class=Counting)
+    detection = RepetitionDetection(max_pattern_size=3, min_count=3)
+    engine.add("a", prompt=[5, 6, 5, 6], max_tokens=30, repetition_detection=detection)
+    engine.add("later", max_tokens=30, repetition_detection=detection, min_tokens=12)
+    engine.run()
+    assert engine.finished == {("a", 0): "repetition", ("later", 0): "repetition"}
+    assert engine.output["a", 0] == [0, 1, 2, 6, 5, 6, 5, 6, 5]
+    assert len(engine.output["later", 0]) == 12
