@@ -1,15 +1,15 @@
 """From a request's constraint to a grammar that llguidance takes, refused if it is not one.
 
-`grammar_of` reads a constraint and holds it to the limits; `GrammarChecker` also asks the
-library whether it can be compiled, without a tokenizer. The front end does both before a
-request costs anything; the engine does the first again, as it trusts nothing it is sent.
+`grammar_of` reads a constraint and holds it to the limits; `GrammarChecker` also has the library
+compile it, for a vocabulary of bytes. The front end does both before a request costs anything; the
+engine does the first again, as it trusts nothing it is sent.
 """
 
+import contextlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
-from llguidance import LLMatcher
 
 from quire.core.errors import RequestError
 from quire.core.structured_outputs import StructuredOutputsParams
@@ -19,22 +19,17 @@ from quire.structured.limits import (
     MAX_CHOICE_BYTES,
     MAX_CHOICES,
     check_text,
-    parser_limits,
     with_deep_stack,
 )
+from quire.structured.state import GrammarError, Matcher
 from quire.structured.structural_tag import structural_tag_grammar
-
-# What the library says in a word.
-_PLAINLY = {
-    "NoExtensionBias": "it allows no text at all",
-    "ParserTooComplex": "it is too complex; simplify it",
-    "LexerTooComplex": "its regular expressions are too complex; simplify them",
-}
-
-_LONG = 300  # characters of an error
+from quire.structured.vocabulary import Vocabulary, VocabularySource, build_vocabulary
 
 # Longer grammars are checked on a stack of their own; a thread costs 0.1 ms.
 _SHORT = 4096
+
+# What the library says of a token id beyond the vocabulary; only the engine knows how wide it is.
+_OF_OTHER_IDS = "Token range end too large"
 
 
 def grammar_of(
@@ -78,7 +73,7 @@ def _choice(choices: list[str], writer: LarkWriter) -> str:
         )
     if not any(choices):
         raise RequestError("choice holds nothing but empty texts", "choice")
-    check_text("choice", "".join(choices) or "x", MAX_CHOICE_BYTES)
+    check_text("choice", "".join(choices), MAX_CHOICE_BYTES)
     texts = dict.fromkeys(choices)
     if any(map(writer.holds_special_token, texts)):
         return " | ".join(map(writer.literal, texts))
@@ -86,15 +81,15 @@ def _choice(choices: list[str], writer: LarkWriter) -> str:
 
 
 class GrammarChecker:
-    """Says whether constraints are grammars, and remembers those that are.
+    """Says whether constraints are grammars, and remembers those that are. Threads may share it.
 
     Args:
-        special_tokens: text of a special token -> its id.
+        special_tokens: their texts.
         remember: how many.
     """
 
-    def __init__(self, special_tokens: Mapping[str, int], remember: int = 256) -> None:
-        self._special_tokens = special_tokens
+    def __init__(self, special_tokens: Iterable[str], remember: int = 256) -> None:
+        self._vocabulary = bytes_vocabulary(special_tokens)
         self._known: OrderedDict[bytes, None] = OrderedDict()
         self._remember = remember
 
@@ -106,11 +101,11 @@ class GrammarChecker:
             RequestError: with the reason.
         """
         key = constraint_key(params)
-        if key in self._known:
+        with contextlib.suppress(KeyError):
             self._known.move_to_end(key)
             return
-        grammar = grammar_of(params, self._special_tokens)
-        problem = why_invalid(grammar)
+        grammar = grammar_of(params, self._vocabulary.special_tokens)
+        problem = why_invalid(grammar, self._vocabulary)
         if problem is not None:
             raise RequestError(f"{params.kind} cannot be used: {problem}", params.kind)
         self._known[key] = None
@@ -126,35 +121,28 @@ def constraint_key(params: StructuredOutputsParams) -> bytes:
         raise RequestError(f"{params.kind} is not JSON: {error}", params.kind) from None
 
 
-def why_invalid(grammar: str) -> str | None:
+def why_invalid(grammar: str, vocabulary: Vocabulary) -> str | None:
     """What the library has against a grammar, on one line; None if nothing."""
-    limits = parser_limits()
 
-    def validate() -> str:
+    def compile_it() -> str | None:
         try:
-            return LLMatcher.validate_grammar(grammar, None, limits=limits)
+            Matcher.compile(grammar, vocabulary).next_mask()
+        except GrammarError as error:
+            return None if _OF_OTHER_IDS in str(error) else str(error)
         # The library's panics are not Exceptions; none may end the front end.
         except BaseException as error:
             return f"{type(error).__name__}: {error}"
-
-    message = validate() if len(grammar) < _SHORT else with_deep_stack(validate)
-    if not message or message.startswith("WARNING"):
         return None
-    return one_line(message)
+
+    return compile_it() if len(grammar) < _SHORT else with_deep_stack(compile_it)
 
 
-def one_line(message: str) -> str:
-    """An error of the library without its drawing of the grammar."""
-    lines = [line.strip() for line in message.splitlines()]
-    kept = [line for line in lines if line and not _is_drawing(line)]
-    whole = " ".join(kept)
-    if len(whole) > _LONG:  # it quotes the grammar; what is wrong stands at the end
-        whole = f"{whole[: _LONG // 3]} … {whole[-_LONG // 2 :]}"
-    return _PLAINLY.get(whole, whole) or "it is not valid"
-
-
-def _is_drawing(line: str) -> bool:
-    number, bar, _ = line.partition("|")
-    return line.startswith(("^", "<state>", "<non-verbose/>")) or (
-        bool(bar) and number.strip().isdigit()
+def bytes_vocabulary(special_tokens: Iterable[str]) -> Vocabulary:
+    """One in which every text can be written: a token a byte, then the special tokens."""
+    tokens = [bytes([i]) for i in range(256)]
+    special = {text: len(tokens) + i for i, text in enumerate(special_tokens)}
+    tokens += [b""] * (len(special) + 1)
+    source = VocabularySource(
+        tokens, special, (len(tokens) - 1,), lambda text: list(text.encode("utf-8"))
     )
+    return build_vocabulary(source)

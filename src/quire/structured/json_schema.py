@@ -26,9 +26,9 @@ from quire.structured.regex import check_regex
 WHITESPACE = r" |\n {0,24}|\n\t{0,8}"
 
 # The formats that llguidance enforces.
-FORMATS = frozenset(
-    ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
-)
+FORMATS = (
+    "date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"
+)  # fmt: skip
 
 # Keywords whose value is a schema, a list of schemas, or schemas by name.
 _ONE = ("items", "additionalItems", "additionalProperties", "contains", "not", "if", "then",
@@ -47,15 +47,13 @@ class JsonStyle:
     @staticmethod
     def of(params: StructuredOutputsParams, disable_any_whitespace: bool = False) -> "JsonStyle":
         """What a request asks for; `disable_any_whitespace` is the engine's default."""
-        pattern = params.whitespace_pattern
-        if pattern is not None:
-            if pattern:
-                check_regex(pattern, "whitespace_pattern")
-            whitespace: str | None = pattern or None
-        else:
-            none = params.disable_any_whitespace or disable_any_whitespace
-            whitespace = None if none else WHITESPACE
-        return JsonStyle(whitespace, params.disable_additional_properties)
+        none = params.disable_any_whitespace or disable_any_whitespace
+        pattern = "" if none else WHITESPACE
+        if params.whitespace_pattern is not None:
+            pattern = params.whitespace_pattern
+        if pattern:
+            check_regex(pattern, "whitespace_pattern")
+        return JsonStyle(pattern or None, params.disable_additional_properties)
 
 
 def schema_text(schema: Any, style: JsonStyle, parameter: str = "json") -> str:
@@ -77,25 +75,23 @@ def schema_text(schema: Any, style: JsonStyle, parameter: str = "json") -> str:
             f"{parameter} must be a JSON schema object, got {schema!r:.80}", parameter
         )
     check_depth(schema, parameter)
-    _check_patterns(schema, parameter)
-    levels = _levels(schema)
-    if levels > MAX_LEVELS:
-        raise RequestError(
-            f"{parameter} is {levels} levels deep once its references are followed; at most "
-            f"{MAX_LEVELS} are allowed",
-            parameter,
-            levels,
-        )
-    body = {k: v for k, v in _rewritten(schema, style).items() if k != "x-guidance"}
-    options: dict[str, Any] = {"coerce_one_of": True}
-    if style.whitespace is None:
-        options["whitespace_flexible"] = False
-    else:
-        options["whitespace_pattern"] = style.whitespace
+    _check_levels(schema, parameter)
     try:
-        text = json.dumps({"x-guidance": options, **body}, ensure_ascii=False, allow_nan=False)
+        body = json.loads(json.dumps(schema, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise RequestError(f"{parameter} is not JSON: {error}", parameter) from None
+    for each in _schemas(body):
+        _check_objects(each, parameter)
+        if "format" in each and each["format"] not in FORMATS:
+            del each["format"]
+        if style.close_objects and _lists_properties(each):
+            each["additionalProperties"] = False
+    body["x-guidance"] = {"coerce_one_of": True} | (
+        {"whitespace_flexible": False}
+        if style.whitespace is None
+        else {"whitespace_pattern": style.whitespace}
+    )
+    text = json.dumps(body, ensure_ascii=False)
     check_text(parameter, text, MAX_SCHEMA_BYTES)
     return text
 
@@ -110,74 +106,40 @@ def parse_json(text: str, parameter: str, max_bytes: int) -> Any:
 
 
 def check_depth(value: Any, parameter: str) -> None:
-    """Refuse JSON nested too deep, without recursion of our own."""
+    """Refuse JSON nested too deep."""
+    if _depth(value) > MAX_DEPTH:
+        raise RequestError(
+            f"{parameter} is nested deeper than the {MAX_DEPTH} levels allowed", parameter
+        )
+
+
+def _nodes(value: Any) -> Iterator[tuple[Any, int]]:
+    """Every object and list in JSON, with its depth; without recursion of our own."""
     todo = [(value, 1)]
     while todo:
         node, depth = todo.pop()
-        if not isinstance(node, dict | list):
-            continue
-        if depth > MAX_DEPTH:
-            raise RequestError(
-                f"{parameter} is nested deeper than the {MAX_DEPTH} levels allowed", parameter
-            )
-        children = node.values() if isinstance(node, dict) else node
-        todo += [(child, depth + 1) for child in children]
-
-
-def _check_patterns(schema: dict[str, Any], parameter: str) -> None:
-    for node in _nodes(schema):
-        if not isinstance(node, dict):
-            continue
-        pattern = node.get("pattern")
-        if isinstance(pattern, str) and pattern:
-            check_regex(pattern, parameter)
-        for name in ("properties", "patternProperties"):
-            properties = node.get(name)
-            if not isinstance(properties, dict):
-                continue
-            if len(properties) > MAX_PROPERTIES:
-                raise RequestError(
-                    f"{parameter} has an object of {len(properties)} properties; at most "
-                    f"{MAX_PROPERTIES} are allowed",
-                    parameter,
-                    len(properties),
-                )
-            if name == "patternProperties":
-                for key in filter(None, properties):
-                    check_regex(key, parameter)
-
-
-def _levels(schema: dict[str, Any]) -> int:
-    """A bound on the nesting once references are followed: each can be entered once on a path."""
-    targets = {node["$ref"] for node in _nodes(schema) if _is_reference(node)}
-    return _depth(schema) + sum(1 + _depth(_resolve(schema, target)) for target in targets)
-
-
-def _is_reference(node: Any) -> bool:
-    return isinstance(node, dict) and isinstance(node.get("$ref"), str)
-
-
-def _nodes(value: Any) -> Iterator[Any]:
-    todo = [value]
-    while todo:
-        node = todo.pop()
-        yield node
-        if isinstance(node, dict):
-            todo += node.values()
-        elif isinstance(node, list):
-            todo += node
+        if isinstance(node, dict | list):
+            yield node, depth
+            children = node.values() if isinstance(node, dict) else node
+            todo += [(child, depth + 1) for child in children]
 
 
 def _depth(value: Any) -> int:
-    deepest = 0
-    todo = [(value, 1)]
-    while todo:
-        node, depth = todo.pop()
-        deepest = max(deepest, depth)
-        if isinstance(node, dict | list):
-            children = node.values() if isinstance(node, dict) else node
-            todo += [(child, depth + 1) for child in children]
-    return deepest
+    return max((depth for _, depth in _nodes(value)), default=0)
+
+
+def _check_levels(schema: dict[str, Any], parameter: str) -> None:
+    """A bound on the nesting once references are followed: each can be entered once on a path."""
+    references = (node.get("$ref") for node, _ in _nodes(schema) if isinstance(node, dict))
+    targets = {each for each in references if isinstance(each, str)}
+    levels = _depth(schema) + sum(1 + _depth(_resolve(schema, target)) for target in targets)
+    if levels > MAX_LEVELS:
+        raise RequestError(
+            f"{parameter} is {levels} levels deep once its references are followed; at most "
+            f"{MAX_LEVELS} are allowed",
+            parameter,
+            levels,
+        )
 
 
 def _resolve(schema: Any, pointer: str) -> Any:
@@ -187,33 +149,47 @@ def _resolve(schema: Any, pointer: str) -> Any:
     node = schema
     for part in filter(None, pointer[1:].split("/")):
         key = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(node, dict):
-            node = node.get(key)
-        elif isinstance(node, list) and key.isascii() and key.isdigit() and int(key) < len(node):
-            node = node[int(key)]
-        else:
-            return None
+        if isinstance(node, list):
+            node = dict(zip(map(str, range(len(node))), node))
+        node = node.get(key) if isinstance(node, dict) else None
     return node
 
 
-def _rewritten(schema: Any, style: JsonStyle) -> Any:
-    """A copy that says what is meant; the depth has been checked."""
-    if not isinstance(schema, dict):
-        return schema
-    copy: dict[str, Any] = {}
-    for key, value in schema.items():
-        if key == "format" and value not in FORMATS:
+def _schemas(schema: Any) -> Iterator[dict[str, Any]]:
+    """It and the schemas inside, but nothing that only looks like one (in `enum`, say)."""
+    todo = [schema]
+    while todo:
+        node = todo.pop()
+        if not isinstance(node, dict):
             continue
-        if key in _NAMED and isinstance(value, dict):
-            value = {name: _rewritten(inner, style) for name, inner in value.items()}
-        elif key in _LIST and isinstance(value, list):
-            value = [_rewritten(inner, style) for inner in value]
-        elif key in _ONE:
-            value = _rewritten(value, style)
-        copy[key] = value
-    if style.close_objects and _lists_properties(copy):
-        copy["additionalProperties"] = False
-    return copy
+        yield node
+        for key, value in node.items():
+            if key in _NAMED and isinstance(value, dict):
+                todo += value.values()
+            elif key in _LIST and isinstance(value, list):
+                todo += value
+            elif key in _ONE:
+                todo.append(value)
+
+
+def _check_objects(schema: dict[str, Any], parameter: str) -> None:
+    patterns = [schema.get("pattern"), *_names(schema, "patternProperties")]
+    for pattern in patterns:
+        if isinstance(pattern, str) and pattern:
+            check_regex(pattern, parameter)
+    for names in (_names(schema, "properties"), patterns):
+        if len(names) > MAX_PROPERTIES:
+            raise RequestError(
+                f"{parameter} has an object of {len(names)} properties; at most "
+                f"{MAX_PROPERTIES} are allowed",
+                parameter,
+                len(names),
+            )
+
+
+def _names(schema: dict[str, Any], key: str) -> list[str]:
+    value = schema.get(key)
+    return list(value) if isinstance(value, dict) else []
 
 
 def _lists_properties(schema: dict[str, Any]) -> bool:

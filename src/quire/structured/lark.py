@@ -25,9 +25,6 @@ _RULE = re.compile(r"(?m)^\s*[?!]?[A-Za-z_][\w.\-]*[^:\n]*:")
 _GBNF = re.compile(r"(?m)^\s*[A-Za-z_][\w\-]*\s*::=")
 _JSON_BLOCK = re.compile(r"%json\s*(?=\{)")
 
-# Text of a document, as a regex: any character, line breaks included.
-ANY_TEXT = "(?s:.*)"
-
 
 class LarkWriter:
     """Collects the rules of one grammar.
@@ -70,10 +67,6 @@ class LarkWriter:
             position = found.end()
         parts += _quoted_or_none(text[position:])
         return " ".join(parts) or '""'
-
-    def special_token(self, text: str) -> int | None:
-        """The id of a special token written exactly so."""
-        return self._special.get(text)
 
     def holds_special_token(self, text: str) -> bool:
         """Whether a literal of this text is more than characters."""
@@ -120,7 +113,7 @@ def user_grammar(text: str, parameter: str = "grammar") -> str:
     Raises:
         RequestError: beyond them, or a GBNF grammar that cannot be read.
     """
-    check_text(parameter, text, MAX_GRAMMAR_BYTES)
+    check_text(parameter, text.strip(), MAX_GRAMMAR_BYTES)
     if _GBNF.search(text):
         text = _from_gbnf(text, parameter)
     _check_count(len(_RULE.findall(text)), MAX_RULES, parameter)

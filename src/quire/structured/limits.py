@@ -48,7 +48,7 @@ def parser_limits() -> LLParserLimits:
 
 def check_text(parameter: str, text: str, max_bytes: int) -> None:
     """Refuse what is empty, too long, or not text."""
-    if not text.strip():
+    if not text:
         raise RequestError(f"{parameter} is empty; leave it out to allow any text", parameter)
     try:
         size = len(text.encode("utf-8"))

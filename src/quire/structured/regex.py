@@ -4,10 +4,18 @@ The syntax is that of Rust's `regex` crate: Python's without lookarounds and bac
 The whole text must match, so `^` and `$` at the ends change nothing. `\\d` is [0-9].
 """
 
+import re
+
 from llguidance import regex_to_lark
 
 from quire.core.errors import RequestError
 from quire.structured.limits import MAX_REGEX_CHARS, MAX_REGEX_SIZE, check_text
+
+# A class by name or code point, an escape, a class in brackets, a repetition, or a character.
+_TOKEN = re.compile(
+    r"\\[pPxu]\{[^}]*\}|\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(?P<count>\d+,?\d*|,\d+)\}|.",
+    re.DOTALL,
+)
 
 
 def regex_terminal(pattern: str, parameter: str = "regex") -> str:
@@ -43,62 +51,19 @@ def expanded_size(pattern: str) -> int:
     """How many characters and classes a pattern has once its repetitions are written out."""
     totals = [0]  # of each open group
     last = 0  # of the newest atom, which a repetition multiplies
-    position = 0
-    while position < len(pattern):
-        char = pattern[position]
-        if char == "{":
-            counts, end = _braces(pattern, position)
-            totals[-1] += last * (counts - 1) if counts > 1 else 0
-            last *= max(1, counts)
-            position = end
-            continue
-        if char == "(":
+    for token in _TOKEN.finditer(pattern):
+        text = token[0]
+        if text == "(":
             totals.append(0)
             last = 0
-        elif char == ")" and len(totals) > 1:
+        elif text == ")" and len(totals) > 1:
             last = totals.pop()
             totals[-1] += last
-        elif char not in "*+?|":
+        elif token["count"]:
+            count = max(int(number) for number in token["count"].split(",") if number)
+            totals[-1] += last * max(0, count - 1)
+            last *= max(1, count)
+        elif text not in "*+?|":
             last = 1
             totals[-1] += 1
-            position = _end_of_atom(pattern, position)
-            continue
-        position += 1
     return sum(totals)
-
-
-def _braces(pattern: str, position: int) -> tuple[int, int]:
-    """(the larger count in the braces that open here, the position after them)."""
-    end = pattern.find("}", position)
-    counts = pattern[position + 1 : end].split(",") if end > 0 else []
-    numbers = [int(c) for c in counts if c.strip().isascii() and c.strip().isdigit()]
-    if not numbers:  # braces that mean themselves, or an error
-        return 1, position + 1
-    return max(numbers), end + 1
-
-
-def _end_of_atom(pattern: str, position: int) -> int:
-    """The position after the character, escape or class that begins here."""
-    if pattern[position] == "\\":
-        # \\p{Letter}: its braces are not a repetition.
-        if pattern[position + 1 : position + 3] in ("p{", "P{", "x{", "u{", "U{"):
-            end = pattern.find("}", position)
-            return end + 1 if end > 0 else position + 2
-        return position + 2
-    if pattern[position] != "[":
-        return position + 1
-    depth = 0
-    while position < len(pattern):
-        if pattern[position] == "[" and pattern[position + 1 : position + 2] == "]":
-            position += 1  # a class that begins with a bracket
-            depth += 1
-        elif pattern[position] == "\\":
-            position += 1
-        elif pattern[position] == "[":
-            depth += 1
-        elif pattern[position] == "]":
-            depth -= 1
-            if depth == 0:
-                return position + 1
-        position += 1
-    return position

@@ -1,11 +1,12 @@
 """GrammarState: how far one sequence has come in its grammar, and what may come next."""
 
 import enum
+import re
+from dataclasses import dataclass
 
 import numpy as np
 from llguidance import LLMatcher
 
-from quire.structured.check import one_line
 from quire.structured.limits import parser_limits
 from quire.structured.vocabulary import Vocabulary
 
@@ -23,6 +24,7 @@ class GrammarStatus(enum.Enum):
     FAILED = "failed"
 
 
+@dataclass(slots=True, eq=False)
 class GrammarState:
     """One sequence's place in its grammar. Changed by `Grammars` alone.
 
@@ -30,15 +32,12 @@ class GrammarState:
     then not waited for.
     """
 
-    __slots__ = ("delivered", "error", "mask", "matcher", "slow", "status")
-
-    def __init__(self, delivered: list[int]) -> None:
-        self.status = GrammarStatus.COMPILING
-        self.delivered = delivered  # tokens of an earlier life, to be taken in first
-        self.mask: np.ndarray | None = None  # [ceil(V / 32)] int32, never written to again
-        self.error: str | None = None
-        self.matcher: Matcher | None = None
-        self.slow = False
+    delivered: list[int]  # tokens of an earlier life, to be taken in first
+    status: GrammarStatus = GrammarStatus.COMPILING
+    mask: np.ndarray | None = None  # [ceil(V / 32)] int32, never written to again
+    error: str | None = None
+    matcher: "Matcher | None" = None
+    slow: bool = False
 
     @property
     def ready(self) -> bool:
@@ -54,15 +53,13 @@ class GrammarError(Exception):
     """A grammar that cannot be compiled, or a text it does not take; one line."""
 
 
+@dataclass(frozen=True, slots=True)
 class Matcher:
     """llguidance's matcher, with errors raised. One thread at a time."""
 
-    __slots__ = ("_eos", "_matcher", "_size")
-
-    def __init__(self, matcher: LLMatcher, vocabulary_size: int, eos: np.ndarray) -> None:
-        self._matcher = matcher
-        self._size = vocabulary_size
-        self._eos = eos
+    _matcher: LLMatcher
+    _size: int  # V
+    _eos: np.ndarray  # the mask that allows these alone
 
     @staticmethod
     def compile(grammar: str, vocabulary: Vocabulary) -> "Matcher":
@@ -120,3 +117,24 @@ def token_mask(token_ids: tuple[int, ...], vocabulary_size: int) -> np.ndarray:
     allowed = np.zeros(-(-vocabulary_size // WORD_BITS) * WORD_BITS, dtype=bool)
     allowed[list(token_ids)] = True
     return np.packbits(allowed, bitorder="little").view(np.int32)
+
+
+# What the library says in a word.
+_PLAINLY = {
+    "NoExtensionBias": "it allows no text at all",
+    "ParserTooComplex": "it is too complex; simplify it",
+    "LexerTooComplex": "its regular expressions are too complex; simplify them",
+}
+_DRAWING = re.compile(r"\s*(\^|<state>|<non-verbose/>|\d+ *\|)")
+_PLACE = re.compile(r"^at \d+\(\d+\): (?:failed to compile JSON schema: )?")
+_LONG = 300  # characters of an error
+
+
+def one_line(message: str) -> str:
+    """An error of the library without its drawing of the grammar, and its place in one that we
+    wrote."""
+    kept = [line.strip() for line in message.splitlines() if not _DRAWING.match(line)]
+    whole = _PLACE.sub("", " ".join(filter(None, kept)))
+    if len(whole) > _LONG:  # it quotes the grammar; what is wrong stands at the end
+        whole = f"{whole[: _LONG // 3]} … {whole[-_LONG // 2 :]}"
+    return _PLAINLY.get(whole, whole) or "it is not valid"

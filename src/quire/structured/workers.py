@@ -9,11 +9,13 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from quire.structured.limits import start_thread
 
 
+@dataclass(slots=True, eq=False)
 class Job:
     """A call on its way through the workers.
 
@@ -21,14 +23,11 @@ class Job:
     set when it is done; until then only its worker looks at what it works on.
     """
 
-    __slots__ = ("call", "cpu_seconds", "error", "result", "started")
-
-    def __init__(self, call: Callable[[], Any]) -> None:
-        self.call = call
-        self.started: float | None = None
-        self.cpu_seconds = 0.0
-        self.result: Any = None
-        self.error: BaseException | None = None
+    call: Callable[[], Any]
+    started: float | None = None
+    cpu_seconds: float = 0.0
+    result: Any = None
+    error: BaseException | None = None
 
     def run(self) -> None:
         """Call, and keep what came of it."""

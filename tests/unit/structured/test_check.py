@@ -44,7 +44,7 @@ CHAINED = "start: %json " + json.dumps(chain(3000))
         ({"json": "{"}, "not valid JSON"),
         ({"json": "[1]"}, "must be a JSON schema object"),
         ({"json": "false"}, "must be a JSON schema object"),
-        ({"json": {"type": "objekt"}}, "Invalid type: objekt"),
+        ({"json": {"type": "objekt"}}, "^json cannot be used: Invalid type: objekt$"),
         ({"json": {"not": {}}}, "Unimplemented keys.*not"),
         ({"json": {"$ref": "http://example.org/schema"}}, "not present in a registry"),
         ({"json": {"enum": []}}, "nsatisfiable"),
@@ -75,10 +75,13 @@ CHAINED = "start: %json " + json.dumps(chain(3000))
         ({"grammar": "root ::= " + "(" * 900 + '"a"' + ")" * 900}, "not valid GBNF: "),
         ({"grammar": CHAINED}, "at most 131072|levels deep"),
         ({"grammar": 'start: "a" %json {"type" 3}'}, "%json block that is not valid JSON"),
+        ({"grammar": 'start: start "a"'}, "it allows no text at all"),
+        ({"json": {"$ref": "#"}}, "it allows no text at all"),
+        ({"regex": r"[^\s\S]"}, "it allows no text at all"),
         ({"grammar": "start: " + "(" * 3000 + '"a"' + ")" * 3000}, "too deeply nested"),
         ({"json": {}, "whitespace_pattern": "("}, "regex"),
     ],
-    ids=range(36),
+    ids=range(39),
 )
 def test_refused_with_the_reason(constraint: dict[str, Any], reason: str) -> None:
     started = time.perf_counter()
@@ -125,11 +128,17 @@ def test_one_constraint_of_the_right_type(options: dict[str, Any], reason: str) 
         {"choice": ["a"] * 100},
         {"grammar": "start: a\na: b*\nb: /x/ | %json {}\n"},
         {"json": {}, "whitespace_pattern": ""},
+        {"json": {"type": "string", "format": {"odd": 1}}},
+        {"json": {}, "whitespace_pattern": " "},
+        {"regex": " "},
+        {"choice": [" ", "\n"]},
+        {"choice": ["<end>"]},
+        {"grammar": 'start: <[150000]> "a"'},
     ],
-    ids=range(13),
+    ids=range(19),
 )
 def test_taken(constraint: dict[str, Any]) -> None:
-    GrammarChecker({}).check(StructuredOutputsParams(**constraint))
+    GrammarChecker(["<end>"]).check(StructuredOutputsParams(**constraint))
 
 
 def test_a_known_constraint_costs_nothing() -> None:

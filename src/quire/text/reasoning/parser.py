@@ -9,14 +9,8 @@ model from thinking.
 import re
 from typing import Literal
 
-from quire.text.reasoning.formats import REASONING_PARSERS, ReasoningFormat, reasoning_format_of
-from quire.text.tools.events import (
-    ContentDelta,
-    ParsedText,
-    ReasoningDelta,
-    ReasoningEvent,
-    assemble,
-)
+from quire.text.reasoning.formats import ReasoningFormat, reasoning_format_of
+from quire.text.tools.events import ContentDelta, ReasoningDelta, ReasoningEvent
 from quire.text.tools.reader import partial_tail
 
 # What the prompt ends with: an open tag, a closed one, or neither.
@@ -105,7 +99,7 @@ class ReasoningParser:
 
 
 def make_reasoning_parser(
-    name: str, prompt: str | None = None, *, continued: str = "", thinking: bool | None = None
+    name: str, prompt: str | None = None, *, continued: str = ""
 ) -> ReasoningParser:
     """A parser for one response.
 
@@ -113,47 +107,29 @@ def make_reasoning_parser(
         name: one of `REASONING_PARSERS`, by vLLM's names.
         prompt: the rendered prompt, which may end inside the reasoning.
         continued: the text of the final message, where the response continues it.
-        thinking: whether the model was told to think, where the caller knows and the prompt does
-            not show.
 
     Raises:
         ConfigError: no such parser.
     """
     reasoning_format = reasoning_format_of(name)
     state = prompt_state(prompt or "", name, continued)
-    if state == "absent":
-        thinks = reasoning_format.always if thinking is None else thinking
-    else:
-        thinks = state == "open"
+    thinks = reasoning_format.always if state == "absent" else state == "open"
     return ReasoningParser(reasoning_format, thinks)
 
 
-def prompt_state(prompt: str, name: str | None = None, continued: str = "") -> PromptState:
-    """Whether a rendered prompt ends behind an opening or a closing tag.
+def prompt_state(prompt: str, name: str, continued: str = "") -> PromptState:
+    """Whether a rendered prompt ends behind an opening or a closing tag of that parser.
 
     Args:
-        name: the parser whose tags count; None: all of them.
         continued: see `make_reasoning_parser`.
     """
-    formats = [reasoning_format_of(name)] if name is not None else [*REASONING_PARSERS.values()]
-    begins = tuple(tag for one in formats for tag in one.begins)
-    ends = tuple(tag for one in formats for tag in one.ends)
-    if continued:
-        last_begin = max(continued.rfind(tag) for tag in begins)
-        last_end = max(continued.rfind(tag) for tag in ends)
-        if last_begin != last_end:  # both are -1 if there is no tag
-            return "open" if last_begin > last_end else "closed"
+    reasoning_format = reasoning_format_of(name)
+    begins, ends = reasoning_format.begins, reasoning_format.ends
+    last_begin = max(continued.rfind(tag) for tag in begins)
+    last_end = max(continued.rfind(tag) for tag in ends)
+    if last_begin != last_end:  # both are -1 if there is no tag
+        return "open" if last_begin > last_end else "closed"
     tail = prompt[-_PROMPT_END:].rstrip()
     if tail.endswith(begins):
         return "open"
     return "closed" if tail.endswith(ends) else "absent"
-
-
-def prompt_opens_reasoning(prompt: str, name: str | None = None, continued: str = "") -> bool:
-    """Whether a response to this prompt begins inside the reasoning; see `prompt_state`."""
-    return prompt_state(prompt, name, continued) == "open"
-
-
-def split_whole(parser: ReasoningParser, text: str) -> ParsedText:
-    """A whole response at once."""
-    return assemble([*parser.feed(text), *parser.finish()])

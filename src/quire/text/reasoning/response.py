@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from itertools import chain
 
 from quire.text.reasoning.parser import ReasoningParser
-from quire.text.tools.events import ContentDelta, Event, ParsedText, ReasoningEvent, assemble
+from quire.text.tools.events import ContentDelta, Event, ReasoningEvent
 from quire.text.tools.parser import ToolParser
 
 
@@ -20,16 +20,6 @@ class ResponseParser:
         self._reasoning = reasoning
         self._tools = tools
 
-    @property
-    def num_calls(self) -> int:
-        """Complete tool calls so far."""
-        return 0 if self._tools is None else self._tools.num_calls
-
-    @property
-    def in_content(self) -> bool:
-        """Whether the reasoning, if any, is over."""
-        return self._reasoning is None or self._reasoning.in_content
-
     def feed(self, text: str) -> list[Event]:
         """What is certain once this text has come; may be empty."""
         if self._reasoning is None or self._reasoning.in_content:
@@ -40,10 +30,6 @@ class ResponseParser:
         """What was held back. Nothing may be fed afterwards."""
         events = [] if self._reasoning is None else self._split(self._reasoning.finish())
         return events if self._tools is None else [*events, *self._tools.finish()]
-
-    def parse_whole(self, text: str) -> ParsedText:
-        """A whole response at once, on a parser that has seen nothing yet."""
-        return assemble([*self.feed(text), *self.finish()])
 
     def _split(self, events: Iterable[ReasoningEvent]) -> list[Event]:
         return list(

@@ -1,8 +1,10 @@
 """The formats of tool calls by vLLM's parser names. A format is a row of tags over one of four
-readers: JSON, name and JSON, markup, Python.
+kinds: JSON, name and JSON, markup, Python. Each kind knows how to read calls, leniently, and how a
+grammar must write them, with the line breaks that chat templates show models.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Protocol
 
@@ -12,6 +14,7 @@ from quire.text.tools.formats_named import NamedCalls
 from quire.text.tools.formats_pythonic import PythonicCalls
 from quire.text.tools.formats_tagged import TaggedCalls
 from quire.text.tools.reader import Reader, Steps
+from quire.text.tools.ways import Tools, Way
 
 
 class ToolFormat(Protocol):
@@ -36,17 +39,32 @@ class ToolFormat(Protocol):
             MalformedCall: what follows is none.
         """
 
+    def ways(self, tools: Tools, chat_template: str) -> Iterable[Way]:
+        """Each way calls of these tools may be written; the template may narrow them."""
+
 
 _HERMES = JsonCalls(("<tool_call>",), ("</tool_call>",), padding="\n")
 _LLAMA_JSON = JsonCalls(
     ("<|python_tag|>", "<|python_start|>"),
-    ("<|python_end|>",),
+    ("", "<|python_end|>"),
     bare="{",
     special=True,
     argument_key="parameters",
     separator="; ",
 )
 _TOOL_CALLS = JsonCalls(("<tool_calls>",), ("</tool_calls>",), padding="\n", listed=True)
+_QWEN_CODER = TaggedCalls(
+    section="<tool_call>",
+    call="<function=",
+    name_end=">",
+    key="<parameter=",
+    key_end=">",
+    value_end="</parameter>",
+    call_end="</function>",
+    section_end="</tool_call>",
+    padded=True,
+)
+_PYTHONIC = PythonicCalls(("<|python_tag|>", "<|python_start|>"), ("", "<|python_end|>"))
 
 TOOL_PARSERS: Mapping[str, ToolFormat] = MappingProxyType(
     {
@@ -97,27 +115,9 @@ TOOL_PARSERS: Mapping[str, ToolFormat] = MappingProxyType(
             call_ends=("<|tool_call_end|>",),
             counted=True,
         ),
-        "qwen3_coder": TaggedCalls(
-            section="<tool_call>",
-            call="<function=",
-            name_end=">",
-            key="<parameter=",
-            key_end=">",
-            value_end="</parameter>",
-            call_end="</function>",
-            section_end="</tool_call>",
-            padded=True,
-        ),
-        "seed_oss": TaggedCalls(
-            section="<seed:tool_call>",
-            call="<function=",
-            name_end=">",
-            key="<parameter=",
-            key_end=">",
-            value_end="</parameter>",
-            call_end="</function>",
-            section_end="</seed:tool_call>",
-            padded=True,
+        "qwen3_coder": _QWEN_CODER,
+        "seed_oss": replace(
+            _QWEN_CODER, section="<seed:tool_call>", section_end="</seed:tool_call>"
         ),
         "glm45": TaggedCalls(
             section="<tool_call>",
@@ -137,10 +137,8 @@ TOOL_PARSERS: Mapping[str, ToolFormat] = MappingProxyType(
             call_end="</invoke>",
             section_end="</minimax:tool_call>",
         ),
-        "pythonic": PythonicCalls(("<|python_tag|>", "<|python_start|>"), ("<|python_end|>",)),
-        "llama4_pythonic": PythonicCalls(
-            ("<|python_tag|>", "<|python_start|>"), ("<|python_end|>",), special=True
-        ),
+        "pythonic": _PYTHONIC,
+        "llama4_pythonic": replace(_PYTHONIC, special=True),
         "lfm2": PythonicCalls(
             ("<|tool_call_start|>",), ("<|tool_call_end|>",), bare="", special=True
         ),

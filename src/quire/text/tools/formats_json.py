@@ -1,11 +1,15 @@
 """Calls that are JSON objects: `{"name": …, "arguments": {…}}`, alone, in a row or in a list."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 
+from quire.core.structural_tags import Format, json_schema, tag
 from quire.text.tools.calls import CallWriter
-from quire.text.tools.json_text import read_string, read_value
 from quire.text.tools.reader import MalformedCall, Reader, Steps
+from quire.text.tools.values import parsed, read_string, read_value
+from quire.text.tools.ways import Tools, Way, object_schema
 
 _ARGUMENT_KEYS = ("arguments", "parameters")
 
@@ -16,7 +20,7 @@ class JsonCalls:
 
     Attributes:
         begins: what announces calls, anywhere in the text.
-        ends: what may follow them. Of both, the first is what a grammar asks for.
+        ends: what may follow them, in the order of `begins`.
         bare: characters that are the beginning of calls at the very start of the text.
         special: the tags are special tokens, so the text must be decoded with these.
         argument_key, listed, padding, separator: how a model writes calls: the key of the
@@ -39,12 +43,39 @@ class JsonCalls:
 
     def read(self, reader: Reader, calls: CallWriter, trigger: str) -> Steps[None]:
         """Calls, from behind the trigger to behind the end."""
-        yield from reader.space()
-        if reader.text[reader.at] == "[":
+        if (yield from reader.space()) == "[":
             yield from _list(reader, calls)
         else:
             yield from _row(reader, calls, strict=not trigger)
         yield from reader.accept(*self.ends)
+
+    def ways(self, tools: Tools, chat_template: str) -> Iterator[Way]:
+        """Bare, or between tags."""
+        frames = [("", "")] if self.bare else []
+        for begin, end in zip_longest(self.begins, self.ends, fillvalue=""):
+            frames.append((begin + self.padding, self.padding + end if end else ""))
+        for begin, end in frames:
+            if self.listed:
+                listed = object_calls(tools, self.argument_key)
+                yield Way(begin.strip() or "[", listed, begin + "[", ", ", "]" + end)
+            elif self.bare and begin:
+                row = begin, self.separator, end
+                yield Way(begin.strip(), object_calls(tools, self.argument_key), *row)
+            else:
+                calls = object_calls(tools, self.argument_key, begin, end)
+                yield Way(begin.strip() or '{"name": "', calls, separator=self.separator)
+
+
+def object_calls(tools: Tools, key: str, begin: str = "", end: str = "") -> tuple[Format, ...]:
+    """Each tool's call as an object, a tag."""
+    return tuple(
+        tag(
+            f'{begin}{{"name": {json.dumps(name, ensure_ascii=False)}, "{key}": ',
+            json_schema(object_schema(schema)),
+            "}" + end,
+        )
+        for name, schema in tools.items()
+    )
 
 
 def _list(reader: Reader, calls: CallWriter) -> Steps[None]:
@@ -52,8 +83,7 @@ def _list(reader: Reader, calls: CallWriter) -> Steps[None]:
     while True:
         yield from reader.space()
         yield from _call(reader, calls)
-        yield from reader.space()
-        if reader.text[reader.at] == "]":
+        if (yield from reader.space()) == "]":
             reader.at += 1
             return
         yield from reader.expect(",")
@@ -83,32 +113,30 @@ def _call(reader: Reader, calls: CallWriter, strict: bool = False) -> Steps[None
     arguments: list[str] | None = None
     opened = False
     yield from reader.expect("{")
-    yield from reader.space()
-    while reader.text[reader.at] != "}":
+    follows = yield from reader.space()
+    while follows != "}":
         key = yield from _string(reader)
         yield from reader.space()
         yield from reader.expect(":")
-        yield from reader.space()
+        value = yield from reader.space()
         if key == "name" and not name:
             name = yield from _string(reader)
             calls.check(name)
         elif key in _ARGUMENT_KEYS and arguments is None:
             arguments = []
-            if name and reader.text[reader.at] == "{":
-                opened = True
+            opened = bool(name) and value == "{"
+            if opened:
                 calls.open(name)
-                yield from read_value(reader, calls.write)
-            else:
-                yield from read_value(reader, arguments.append)
+            yield from read_value(reader, calls.write if opened else arguments.append)
         else:
             yield from read_value(reader, _drop)
-        yield from reader.space()
-        if reader.text[reader.at] == ",":
+        follows = yield from reader.space()
+        if follows == ",":
             reader.at += 1
-            yield from reader.space()
-            if reader.text[reader.at] != '"':
+            follows = yield from reader.space()
+            if follows == "}":
                 raise MalformedCall
-        elif reader.text[reader.at] != "}":
+        elif follows != "}":
             raise MalformedCall
     reader.at += 1
     if not opened:
@@ -123,24 +151,18 @@ def _call(reader: Reader, calls: CallWriter, strict: bool = False) -> Steps[None
 def _string(reader: Reader) -> Steps[str]:
     pieces: list[str] = []
     yield from read_string(reader, pieces.append)
-    text: str = json.loads("".join(pieces))
-    return text
+    return str(parsed("".join(pieces)))
 
 
 def _object_text(text: str) -> str:
     """Arguments as an object's text: some models write the object as a string, or null."""
-    value = text or "null"
-    if value.startswith('"'):
-        value = json.loads(value).strip() or "null"
-    if value == "null":
+    if text.startswith('"'):
+        text = str(parsed(text)).strip()
+    if text in ("", "null"):
         return "{}"
-    try:
-        parsed = json.loads(value)
-    except (ValueError, RecursionError):
-        raise MalformedCall from None
-    if not isinstance(parsed, dict):
+    if not isinstance(parsed(text), dict):
         raise MalformedCall
-    return value
+    return text
 
 
 def _drop(_: str) -> None:

@@ -1,12 +1,16 @@
 """Calls whose name stands outside the JSON: `<tag>name<tag>{…arguments…}<tag>`."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
+from quire.core.structural_tags import Format, const_string, json_schema, regex, sequence, tag
 from quire.text.tools.calls import CallWriter
-from quire.text.tools.formats_json import JsonCalls
-from quire.text.tools.json_text import read_value
+from quire.text.tools.formats_json import JsonCalls, object_calls
 from quire.text.tools.reader import MalformedCall, Reader, Steps
+from quire.text.tools.values import read_value
+from quire.text.tools.ways import Tools, Way, object_schema
 
 _COUNTED = re.compile(r"(?:functions\.)?(?P<name>.+?)(?::\d+)?\Z")
 
@@ -50,14 +54,12 @@ class NamedCalls:
         if trigger == self.section:
             yield from reader.space()
             yield from reader.expect(self.call)
-        yield from reader.space()
-        if self.listed and reader.text[reader.at] in "[{":
+        if (yield from reader.space()) in "[{" and self.listed:
             yield from JsonCalls((self.call,)).read(reader, calls, trigger)
             return
-        while True:
+        yield from self._call(reader, calls)
+        while (yield from reader.accept(self.call)):
             yield from self._call(reader, calls)
-            if not (yield from reader.accept(self.call)):
-                break
         yield from reader.accept(self.section_end)
 
     def _call(self, reader: Reader, calls: CallWriter) -> Steps[None]:
@@ -65,15 +67,16 @@ class NamedCalls:
         if self.kind:
             yield from reader.expect(self.kind)
             yield from reader.space()
-        word = yield from reader.word()
-        name, call_id = self._name(word)
+        name = yield from reader.word()
+        call_id = None
+        if self.counted and (match := _COUNTED.match(name)):
+            name, call_id = match["name"], name
         calls.check(name)
         if self.call_id and (yield from reader.accept(self.call_id)):
             call_id = yield from reader.word()
         if self.arguments:
             yield from reader.accept(self.arguments)
-        yield from reader.space()
-        if reader.text[reader.at] != "{":
+        if (yield from reader.space()) != "{":
             raise MalformedCall
         calls.open(name, call_id)
         yield from read_value(reader, calls.write)
@@ -81,6 +84,34 @@ class NamedCalls:
         for end in self.call_ends:
             yield from reader.accept(end)
 
-    def _name(self, word: str) -> tuple[str, str | None]:
-        match = _COUNTED.match(word) if self.counted else None
-        return (match["name"], word) if match is not None else (word, None)
+    def ways(self, tools: Tools, chat_template: str) -> Iterator[Way]:
+        """In their section if there is one, else one after the other. Of the formats with lists,
+        newer models write `[TOOL_CALLS]name[ARGS]{…}` or leave [ARGS] out, older ones a list;
+        their templates may show which."""
+        if self.section:
+            row = self.section, self.padding, self.section_end
+            yield Way(self.section, self._tags(tools), *row)
+            yield Way(self.call, self._tags(tools), separator=self.padding)
+            return
+        listed = any(f"{self.call}{gap}[" in chat_template for gap in ("", " "))
+        named = self.arguments in chat_template
+        if named or not listed:
+            yield Way(self.call, self._tags(tools))
+        if not named and not listed:
+            yield Way(self.call, replace(self, arguments="")._tags(tools))
+        if not named:
+            for gap in ("", " "):
+                objects = object_calls(tools, "arguments")
+                yield Way(self.call, objects, f"{self.call}{gap}[", ", ", "]")
+
+    def _tags(self, tools: Tools) -> tuple[Format, ...]:
+        return tuple(self._tag(name, object_schema(schema)) for name, schema in tools.items())
+
+    def _tag(self, name: str, schema: Mapping[str, Any]) -> Format:
+        begin, end = self.call + self.kind, self.padding + "".join(self.call_ends)
+        if not self.counted:
+            begin += f"{name}{self.padding}{self.arguments}{self.padding}"
+            return tag(begin, json_schema(schema), end)
+        number = regex("[0-9]{1,3}")
+        content = sequence(number, const_string(self.arguments), json_schema(schema))
+        return tag(f"{begin}functions.{name}:", content, end)

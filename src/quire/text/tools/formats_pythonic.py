@@ -2,19 +2,29 @@
 
 import ast
 import json
-import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
+from quire.core.structural_tags import (
+    Format,
+    any_of,
+    const_string,
+    json_schema,
+    optional,
+    sequence,
+    tag,
+)
 from quire.text.tools.calls import CallWriter
 from quire.text.tools.reader import MalformedCall, Reader, Steps
+from quire.text.tools.values import read_brackets
+from quire.text.tools.ways import Tools, Way, object_schema, properties_of, required_of
 
-_MAX_DEPTH = 64
 _MAX_ARGUMENTS = 1 << 18  # characters of one call, which `ast` reads as a whole
-_RUN = re.compile(r"""[^'"()\[\]{}\\#]+""")
-_CLOSERS = {"(": ")", "[": "]", "{": "}"}
+# Keywords in a row have no way to leave the first one out without a comma too many.
+_MAX_FIRST = 8
 _WORDS = {"true": True, "false": False, "null": None}
 
 
@@ -34,110 +44,75 @@ class PythonicCalls:
     def read(self, reader: Reader, calls: CallWriter, trigger: str) -> Steps[None]:
         """Calls, from behind the trigger to behind the end."""
         yield from reader.space()
-        yield from reader.expect("[")
-        while True:
+        opener = "["
+        while opener != "]":
+            yield from reader.expect(opener)
             yield from reader.space()
             name = yield from reader.word()
             calls.check(name)
-            yield from reader.space()
-            yield from reader.expect("(")
-            source = yield from _arguments(reader)
-            arguments = arguments_json(source)
+            if (yield from reader.space()) != "(":
+                raise MalformedCall
+            source: list[str] = []
+            yield from read_brackets(reader, source.append, python=True)
+            arguments = arguments_json("".join(source))
             calls.open(name)
             calls.write(arguments)
             calls.close()
-            yield from reader.space()
-            if reader.text[reader.at] == "]":
-                reader.at += 1
-                break
-            yield from reader.expect(",")
+            opener = "]" if (yield from reader.space()) == "]" else ","
+        reader.at += 1
         yield from reader.accept(*self.ends)
 
-
-def _arguments(reader: Reader) -> Steps[str]:
-    """Consumes up to the closing parenthesis and gives what stood before it."""
-    pieces: list[str] = []
-    closers = [")"]
-    size = 0
-
-    def keep(text: str) -> None:
-        nonlocal size
-        pieces.append(text)
-        size += len(text)
-        if size > _MAX_ARGUMENTS:
-            raise MalformedCall
-
-    while True:
-        run = _RUN.match(reader.text, reader.at)
-        if run is not None:
-            reader.at = run.end()
-            keep(run[0])
-        character = yield from reader.peek()
-        if character in "'\"":
-            yield from _string(reader, keep)
-        elif character in _CLOSERS:
-            if len(closers) == _MAX_DEPTH:
-                raise MalformedCall
-            closers.append(_CLOSERS[character])
-            reader.at += 1
-            keep(character)
-        elif character == closers[-1]:
-            closers.pop()
-            reader.at += 1
-            if not closers:
-                return "".join(pieces)
-            keep(character)
-        elif not _RUN.match(character):  # a bracket that does not match, a comment, a backslash
-            raise MalformedCall
+    def ways(self, tools: Tools, chat_template: str) -> Iterator[Way]:
+        """Bare, or between tags."""
+        calls = tuple(
+            tag(f"{name}(", _keywords(object_schema(schema)), ")") for name, schema in tools.items()
+        )
+        frames = [("", "")] if self.bare else []
+        for begin, end in [*frames, *zip_longest(self.begins, self.ends, fillvalue="")]:
+            yield Way(begin or "[", calls, begin + "[", ", ", "]" + end)
 
 
-def _string(reader: Reader, keep: Callable[[str], None]) -> Steps[None]:
-    quote = yield from reader.peek()
-    while len(reader.text) - reader.at < 3:  # whether it is a triple quote
-        yield from reader.more()
-    if reader.text.startswith(quote * 3, reader.at):
-        quote *= 3
-    reader.at += len(quote)
-    keep(quote)
-    while True:
-        character = yield from reader.peek()
-        while character == "\\" and len(reader.text) - reader.at < 2:
-            yield from reader.more()
-        if character == "\\":
-            keep(reader.text[reader.at : reader.at + 2])
-            reader.at += 2
-        elif character == quote[0] and (len(quote) == 1 or (yield from _closes(reader, quote))):
-            reader.at += len(quote)
-            keep(quote)
-            return
-        else:
-            keep(character)
-            reader.at += 1
+def _keywords(schema: Mapping[str, Any]) -> Format:
+    """Required ones first. The values are JSON, which the reader takes."""
+    required = required_of(schema)
+    given = {
+        name: tag(f"{name}=", json_schema(value), "")
+        for name, value in properties_of(schema).items()
+        if name.isidentifier()
+    }
+    first = [given[name] for name in given if name in required]
+    others = [given[name] for name in given if name not in required]
+    if first:
+        return sequence(first[0], *map(_joined, first[1:]), *_optional(others))
+    rows = [sequence(f, *_optional(others[i + 1 :])) for i, f in enumerate(others[:_MAX_FIRST])]
+    return optional(any_of(*rows)) if rows else sequence()
 
 
-def _closes(reader: Reader, quote: str) -> Steps[bool]:
-    while len(reader.text) - reader.at < len(quote):
-        yield from reader.more()
-    return reader.text.startswith(quote, reader.at)
+def _joined(keyword: Format) -> Format:
+    return sequence(const_string(", "), keyword)
+
+
+def _optional(keywords: list[Format]) -> list[Format]:
+    return [optional(_joined(keyword)) for keyword in keywords]
 
 
 def arguments_json(source: str) -> str:
-    """Keyword arguments as a JSON object.
+    """Keyword arguments in parentheses as a JSON object.
 
     Raises:
         MalformedCall: not Python, not keywords only, or a value that is no literal.
     """
-    try:
-        call = _parsed(f"_({source}\n)")
-        if not isinstance(call, ast.Call) or call.args:
+    call = _parsed(f"_{source}" if len(source) < _MAX_ARGUMENTS else "")
+    if not isinstance(call, ast.Call) or call.args:
+        raise MalformedCall
+    values: dict[str, Any] = {}
+    for keyword in call.keywords:
+        if keyword.arg is None:  # **mapping
             raise MalformedCall
-        values: dict[str, Any] = {}
-        for keyword in call.keywords:
-            if keyword.arg is None:  # **mapping
-                raise MalformedCall
-            values[keyword.arg] = _literal(keyword.value)
+        values[keyword.arg] = _literal(keyword.value)
+    try:
         return json.dumps(values, ensure_ascii=False, allow_nan=False)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, RecursionError):
         raise MalformedCall from None
 
 
@@ -147,16 +122,16 @@ def python_literal(source: str) -> Any:
     Raises:
         MalformedCall: it is none.
     """
-    try:
-        return _literal(_parsed(source))
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        raise MalformedCall from None
+    return _literal(_parsed(source))
 
 
 def _parsed(source: str) -> ast.expr:
-    with warnings.catch_warnings():  # of invalid escapes, which Python keeps as they are
-        warnings.simplefilter("ignore")
-        return ast.parse(source, mode="eval").body
+    try:
+        with warnings.catch_warnings():  # of invalid escapes, which Python keeps as they are
+            warnings.simplefilter("ignore")
+            return ast.parse(source, mode="eval").body
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        raise MalformedCall from None
 
 
 def _literal(node: ast.expr) -> Any:

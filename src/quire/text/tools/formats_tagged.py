@@ -1,18 +1,33 @@
 """Calls in markup, a tag per parameter: `<function=f><parameter=a>text</parameter></function>`.
 
 Values stand as plain text; the tool's schema says which of them are strings. What is let out is
-JSON all the same.
+JSON all the same. A grammar asks for the parameters in the schema's order.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from quire.core.structural_tags import (
+    Format,
+    any_of,
+    any_text,
+    const_string,
+    json_schema,
+    optional,
+    regex,
+    sequence,
+    star,
+    tag,
+)
 from quire.text.tools.calls import CallWriter
 from quire.text.tools.formats_pythonic import python_literal
 from quire.text.tools.reader import MalformedCall, Reader, Steps
+from quire.text.tools.values import parsed
+from quire.text.tools.ways import Tools, Way, object_schema, properties_of, required_of
 
+_ANY_NAME = r'[^<>"\n]{1,64}'
 _MAX_DEPTH = 8  # of references and choices in a schema; they may go round in circles
 _JSON_TYPES: tuple[tuple[type, frozenset[str]], ...] = (
     (bool, frozenset({"boolean"})),
@@ -55,15 +70,16 @@ class TaggedCalls:
     def triggers(self) -> tuple[str, ...]:
         return tuple(tag for tag in (self.section, self.call) if tag)
 
+    # --- read ---
+
     def read(self, reader: Reader, calls: CallWriter, trigger: str) -> Steps[None]:
         """Calls, from behind the trigger to behind the end."""
         if trigger == self.section and self.call:
             yield from reader.space()
             yield from reader.expect(self.call)
-        while True:
+        yield from self._call(reader, calls)
+        while self.call and (yield from reader.accept(self.call)):
             yield from self._call(reader, calls)
-            if not self.call or not (yield from reader.accept(self.call)):
-                break
         yield from reader.accept(self.section_end)
 
     def _call(self, reader: Reader, calls: CallWriter) -> Steps[None]:
@@ -72,20 +88,14 @@ class TaggedCalls:
         calls.check(name)
         if self.name_end:
             yield from reader.expect(self.name_end)
-        yield from reader.space()
-        if not self.name_end and reader.text[reader.at] != "<":
+        if (yield from reader.space()) != "<" and not self.name_end:
             raise MalformedCall
         calls.open(name)
         calls.write("{")
         schema = calls.schemas.get(name)
-        properties = _properties(schema)
+        properties = properties_of(schema)
         separator = ""
-        while True:
-            tag = yield from reader.accept(self.key, self.call_end)
-            if not tag:
-                raise MalformedCall
-            if tag == self.call_end:
-                break
+        while (found := (yield from reader.accept(self.key, self.call_end))) == self.key:
             key = yield from reader.label(self.key_end)
             if self.value:
                 yield from reader.space()
@@ -93,6 +103,8 @@ class TaggedCalls:
             calls.write(f"{separator}{_quoted(key)}: ")
             yield from self._value(reader, calls, json_types(properties.get(key), schema))
             separator = ", "
+        if not found:
+            raise MalformedCall
         calls.write("}")
         calls.close()
 
@@ -110,6 +122,54 @@ class TaggedCalls:
         yield from reader.until(self.value_end, pieces.append, self.padded)
         calls.write(typed_json("".join(pieces), types))
 
+    # --- write ---
+
+    def ways(self, tools: Tools, chat_template: str) -> Iterator[Way]:
+        """With the outer tags; models leave them out at times, where there are two."""
+        if self.call:
+            frame = f"{self.section}\n{self.call}", f"{self.call_end}\n{self.section_end}"
+            yield Way(self.section, self._tags(tools, *frame), separator="\n")
+            yield Way(self.call, self._tags(tools, self.call, self.call_end), separator="\n")
+        else:
+            calls = self._tags(tools, self.section, self.call_end)
+            yield Way(self.section, calls, separator="\n")
+
+    def _tags(self, tools: Tools, begin: str, end: str) -> tuple[Format, ...]:
+        return tuple(
+            tag(f"{begin}{name}{self.name_end}\n", self._parameters(object_schema(schema)), end)
+            for name, schema in tools.items()
+        )
+
+    def _parameters(self, schema: Mapping[str, Any]) -> Format:
+        """Names outside the schema are only allowed where it has none."""
+        padding = "\n" if self.padded else ""
+        gap = ("\n" if self.value else "") + self.value + padding
+        end = f"{padding}{self.value_end}\n"
+        properties = properties_of(schema)
+        if not properties:
+            if schema.get("additionalProperties", True) is False:
+                return sequence()
+            any_name = const_string(self.key), regex(_ANY_NAME)
+            return star(sequence(*any_name, tag(self.key_end + gap, any_text(), end)))
+        required = required_of(schema)
+        written = {
+            name: tag(f"{self.key}{name}{self.key_end}{gap}", _content(value, schema), end)
+            for name, value in properties.items()
+        }
+        return sequence(*(v if name in required else optional(v) for name, v in written.items()))
+
+
+def _content(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Format:
+    """A value: JSON, or where it may be a text, text without quotes."""
+    types = json_types(schema, root)
+    if types and "string" not in types:
+        return json_schema(schema)
+    choices = schema.get("enum")
+    if types == {"string"} and isinstance(choices, list):
+        texts = [choice for choice in choices if isinstance(choice, str) and choice]
+        return any_of(*map(const_string, texts)) if texts else any_text()
+    return any_text()
+
 
 def json_types(schema: object, root: object = None, depth: int = 0) -> frozenset[str]:
     """The JSON types a schema allows, as far as it says; empty if it does not.
@@ -120,18 +180,15 @@ def json_types(schema: object, root: object = None, depth: int = 0) -> frozenset
     if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
         return frozenset()
     kinds = schema.get("type")
-    if isinstance(kinds, str):
-        return frozenset({kinds})
-    if isinstance(kinds, list):
-        return frozenset(kind for kind in kinds if isinstance(kind, str))
+    if isinstance(kinds, str | list):
+        listed = [kinds] if isinstance(kinds, str) else kinds
+        return frozenset(kind for kind in listed if isinstance(kind, str))
     if isinstance(schema.get("$ref"), str):
         return json_types(_referred(schema["$ref"], root), root, depth + 1)
     values = schema["enum"] if isinstance(schema.get("enum"), list) else []
     if "const" in schema:
         values = [schema["const"]]
-    found: set[str] = set()
-    for value in values:
-        found |= _types_of(value)
+    found = {kind for value in values for kind in _types_of(value)}
     for choice in ("anyOf", "oneOf", "allOf"):
         options = schema.get(choice)
         for option in options if isinstance(options, list) else []:
@@ -150,7 +207,7 @@ def _referred(reference: str, root: object) -> object:
 def typed_json(text: str, types: frozenset[str]) -> str:
     """Plain text as JSON of one of these types; as a string if it is none of them."""
     stripped = text.strip()
-    for parse in (json.loads, python_literal):
+    for parse in (parsed, python_literal):
         try:
             value = parse(stripped)
             written = json.dumps(value, ensure_ascii=False, allow_nan=False)
@@ -166,11 +223,6 @@ def _types_of(value: object) -> frozenset[str]:
     if isinstance(value, float) and value.is_integer():
         return frozenset({"integer", "number"})
     return next((names for kind, names in _JSON_TYPES if isinstance(value, kind)), frozenset())
-
-
-def _properties(schema: object) -> Mapping[str, Any]:
-    properties = schema.get("properties") if isinstance(schema, Mapping) else None
-    return properties if isinstance(properties, Mapping) else {}
 
 
 def _quoted(text: str) -> str:

@@ -7,7 +7,7 @@ wrapped in one. A conversation with such a message goes on.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -51,28 +51,3 @@ def parsed_arguments(arguments: Any, as_object: bool = False) -> Any:
     if as_object and not isinstance(arguments, Mapping):
         return {"arguments": arguments}
     return arguments
-
-
-def normalise_history(
-    messages: Sequence[Mapping[str, Any]], as_object: bool = False
-) -> list[dict[str, Any]]:
-    """The messages with the arguments of their tool calls parsed; nothing given is changed."""
-    return [_message(message, as_object) for message in messages]
-
-
-def _message(message: Mapping[str, Any], as_object: bool) -> dict[str, Any]:
-    calls = message.get("tool_calls")
-    if not isinstance(calls, list | tuple):
-        return dict(message)
-    return {**message, "tool_calls": [_call(call, as_object) for call in calls]}
-
-
-def _call(call: Any, as_object: bool) -> Any:
-    """Nested as OpenAI has it, or flat as some templates do; anything else is left alone."""
-    if not isinstance(call, Mapping):
-        return call
-    if isinstance(call.get("function"), Mapping):
-        return {**call, "function": _call(call["function"], as_object)}
-    if "arguments" not in call:
-        return dict(call)
-    return {**call, "arguments": parsed_arguments(call["arguments"], as_object)}

@@ -3,7 +3,7 @@
 One parser per response: `feed` its text as it comes, then `finish`. Text without a call costs a
 regular expression search per delta. Decisions depend on the text alone, never on how it was cut;
 text that is no valid call after all becomes content as it stands. White space before a call, and
-after the last one, is dropped. The non-streamed result is `parse_whole`, the same code.
+after the last one, is dropped.
 """
 
 import re
@@ -17,11 +17,9 @@ from quire.core.errors import ConfigError, nearest
 from quire.text.tools.calls import CallWriter
 from quire.text.tools.events import (
     ContentDelta,
-    ParsedText,
     ToolCallArguments,
     ToolCallStart,
     ToolEvent,
-    assemble,
     tool_call_id,
 )
 from quire.text.tools.formats import TOOL_PARSER_ALIASES, TOOL_PARSERS, ToolFormat
@@ -63,11 +61,6 @@ class ToolParser:
         for _ in self._steps:
             pass
         return self._events()
-
-    @property
-    def num_calls(self) -> int:
-        """Complete calls so far, including any beyond the limit."""
-        return self._calls.count
 
     def _read(self) -> Steps[None]:
         reader, calls = self._reader, self._calls
@@ -187,11 +180,6 @@ def tool_schemas(tools: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         if isinstance(function, Mapping) and isinstance(function.get("name"), str):
             schemas[function["name"]] = function.get("parameters")
     return schemas
-
-
-def parse_whole(parser: ToolParser, text: str) -> ParsedText:
-    """A whole response at once."""
-    return assemble([*parser.feed(text), *parser.finish()])
 
 
 def _merged(events: list[ToolEvent]) -> list[ToolEvent]:

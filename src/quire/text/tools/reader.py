@@ -7,10 +7,12 @@ seen so far decides, and by nothing else, so results do not depend on how the te
 
 import re
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import TypeVar
 
 T = TypeVar("T")
 Steps = Generator[None, None, T]
+Write = Callable[[str], None]
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _LABEL = re.compile(r'[^<>"\n]*')
@@ -23,6 +25,7 @@ class MalformedCall(Exception):
     """What looked like a tool call is none. Never leaves the parser: the text becomes content."""
 
 
+@dataclass(slots=True)
 class Reader:
     """The text not yet delivered, and how far it was read.
 
@@ -31,29 +34,27 @@ class Reader:
     on at `retry`, which is behind the trigger that misled.
     """
 
-    __slots__ = ("at", "ended", "mark", "retry", "text")
-
-    def __init__(self) -> None:
-        self.text = ""
-        self.at = 0
-        self.mark = 0
-        self.retry = 0
-        self.ended = False
+    text: str = ""
+    at: int = 0
+    mark: int = 0
+    retry: int = 0
+    ended: bool = False
 
     def append(self, text: str) -> None:
         """More text; what is delivered is dropped, so offsets change."""
-        mark = self.mark
-        if mark:
-            self.text = self.text[mark:] + text
-            self.at -= mark
-            self.retry = max(self.retry - mark, 0)
-            self.mark = 0
-        else:
-            self.text += text
+        self.text = self.text[self.mark :] + text
+        self.at -= self.mark
+        self.retry = max(self.retry - self.mark, 0)
+        self.mark = 0
 
     def deliver(self) -> None:
         """All that was read is in events now."""
         self.mark = self.retry = self.at
+
+    def take(self, end: int, write: Write) -> None:
+        """Consumes and writes the text up to there."""
+        piece, self.at = self.text[self.at : end], end
+        write(piece)
 
     def more(self) -> Steps[None]:
         """Waits for more text.
@@ -65,11 +66,11 @@ class Reader:
             raise MalformedCall
         yield
 
-    def peek(self) -> Steps[str]:
-        """The next character, not consumed."""
-        while self.at == len(self.text):
+    def peek(self, ahead: int = 0) -> Steps[str]:
+        """The next character, or one further ahead; nothing is consumed."""
+        while self.at + ahead >= len(self.text):
             yield from self.more()
-        return self.text[self.at]
+        return self.text[self.at + ahead]
 
     def expect(self, literal: str) -> Steps[None]:
         """Consumes exactly this."""
@@ -79,28 +80,20 @@ class Reader:
             yield from self.more()
         self.at += len(literal)
 
-    def space(self, write: Callable[[str], None] | None = None) -> Steps[None]:
-        """Consumes white space up to the next character that is none, which must exist."""
-        while True:
-            end = _space_end(self.text, self.at)
-            if end > self.at:
-                piece = self.text[self.at : end]
-                self.at = end
-                if write is not None:
-                    write(piece)
-            if end < len(self.text):
-                return
+    def space(self) -> Steps[str]:
+        """Consumes white space; the next character after it, which must exist."""
+        while (end := self.match_end(_SPACE)) == len(self.text):
             yield from self.more()
+        self.at = end
+        return self.text[end]
 
     def glance(self) -> Steps[str]:
         """The next character that is not white space, nothing consumed; "" at the end."""
-        while True:
-            end = _space_end(self.text, self.at)
-            if end < len(self.text):
-                return self.text[end]
+        while (end := self.match_end(_SPACE)) == len(self.text):
             if self.ended:
                 return ""
             yield
+        return self.text[end]
 
     def accept(self, *literals: str) -> Steps[str]:
         """Consumes white space and one of the literals, or nothing; which one, or "".
@@ -108,7 +101,7 @@ class Reader:
         No literal may be the beginning of another.
         """
         while True:
-            start = _space_end(self.text, self.at)
+            start = self.match_end(_SPACE)
             rest = self.text[start : start + max(map(len, literals), default=0)]
             for literal in literals:
                 if literal and rest.startswith(literal):
@@ -119,55 +112,47 @@ class Reader:
             yield
 
     def word(self) -> Steps[str]:
-        """Consumes a name, which ends before the first character that cannot be in one."""
-        while True:
-            match = _WORD.match(self.text, self.at)
-            assert match is not None  # the pattern matches nothing at least
-            end = match.end()
-            if end - self.at > _MAX_WORD or (end < len(self.text) and end == self.at):
-                raise MalformedCall
-            if end < len(self.text):
-                word = match[0]
-                self.at = end
-                return word
-            yield from self.more()
+        """Consumes a name, which may be empty and ends before what cannot be in one."""
+        return self._run(_WORD)
 
     def label(self, end: str) -> Steps[str]:
         """Consumes a short text without markup, quotes or line breaks, and its end."""
-        while True:
-            match = _LABEL.match(self.text, self.at)
-            assert match is not None  # the pattern matches nothing at least
-            if match.end() < len(self.text):
-                break
-            yield from self.more()
-        if len(match[0]) > _MAX_WORD:
-            raise MalformedCall
-        self.at = match.end()
+        text = yield from self._run(_LABEL)
         yield from self.expect(end)
-        return match[0]
+        return text
 
-    def until(self, end: str, write: Callable[[str], None], padded: bool = False) -> Steps[None]:
+    def _run(self, pattern: re.Pattern[str]) -> Steps[str]:
+        while True:
+            end = self.match_end(pattern)
+            if end - self.at > _MAX_WORD:
+                raise MalformedCall
+            if end < len(self.text):
+                text, self.at = self.text[self.at : end], end
+                return text
+            yield from self.more()
+
+    def match_end(self, pattern: re.Pattern[str]) -> int:
+        """Where the next text that matches ends; the pattern must match nothing at least."""
+        match = pattern.match(self.text, self.at)
+        assert match is not None
+        return match.end()
+
+    def until(self, end: str, write: Write, padded: bool = False) -> Steps[None]:
         """Consumes text and its end, writing the text as far as it is certain.
 
         Args:
             padded: a newline just before the end belongs to it.
         """
         ends = ("\n" + end, end) if padded else (end,)
-        while True:
-            found = self.text.find(end, self.at)
-            if found >= 0:
-                stop = found
-                if padded and stop > self.at and self.text[stop - 1] == "\n":
-                    stop -= 1
-                piece, self.at = self.text[self.at : stop], found + len(end)
-                if piece:
-                    write(piece)
-                return
+        while (found := self.text.find(end, self.at)) < 0:
             stop = len(self.text) - partial_tail(self.text, self.at, ends)
             if stop > self.at:
-                piece, self.at = self.text[self.at : stop], stop
-                write(piece)
+                self.take(stop, write)
             yield from self.more()
+        stop = found - (padded and found > self.at and self.text[found - 1] == "\n")
+        if stop > self.at:
+            self.take(stop, write)
+        self.at = found + len(end)
 
 
 def partial_tail(text: str, start: int, literals: tuple[str, ...]) -> int:
@@ -175,13 +160,6 @@ def partial_tail(text: str, start: int, literals: tuple[str, ...]) -> int:
     longest = min(max(map(len, literals), default=1) - 1, len(text) - start)
     for length in range(longest, 0, -1):
         tail = text[-length:]
-        for literal in literals:
-            if literal.startswith(tail) and literal != tail:
-                return length
+        if any(literal.startswith(tail) and literal != tail for literal in literals):
+            return length
     return 0
-
-
-def _space_end(text: str, start: int) -> int:
-    match = _SPACE.match(text, start)
-    assert match is not None  # the pattern matches nothing at least
-    return match.end()

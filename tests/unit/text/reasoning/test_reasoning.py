@@ -8,15 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quire.core.errors import ConfigError
+from quire.text.reasoning.detect import detect_reasoning_parser
 from quire.text.reasoning.formats import REASONING_PARSERS
 from quire.text.reasoning.parser import (
     ReasoningParser,
     make_reasoning_parser,
-    prompt_opens_reasoning,
     prompt_state,
-    split_whole,
 )
-from quire.text.tools.events import ContentDelta, ReasoningDelta, ReasoningEvent, assemble
+from quire.text.tools.events import (
+    ContentDelta,
+    ParsedText,
+    ReasoningDelta,
+    ReasoningEvent,
+    assemble,
+)
 
 OPEN = "<|im_start|>assistant\n<think>\n"
 CLOSED = "<|im_start|>assistant\n<think>\n\n</think>\n\n"
@@ -65,6 +70,10 @@ PARTS = [
 def stream(parser: ReasoningParser, deltas: list[str]) -> list[ReasoningEvent]:
     events = [event for delta in deltas for event in parser.feed(delta)]
     return [*events, *parser.finish()]
+
+
+def split_whole(parser: ReasoningParser, text: str) -> ParsedText:
+    return assemble(stream(parser, [text]))
 
 
 @pytest.mark.parametrize(("name", "prompt", "text", "reasoning", "content"), CASES)
@@ -127,27 +136,27 @@ def test_passed_on_at_once() -> None:
         ("…assistant\n<think>\nfirst I", "<think>\nfirst I", "open"),
         ("…assistant\n<think>\na</think>b", "<think>\na</think>b", "closed"),
         ("…assistant\nplain", "plain", "absent"),
-        ("[THINK]", "", "open"),
+        ("[THINK]", "", "absent"),  # another parser's
     ],
 )
 def test_prompts(prompt: str, continued: str, expected: str) -> None:
-    assert prompt_state(prompt, continued=continued) == expected
-    assert prompt_opens_reasoning(prompt, continued=continued) is (expected == "open")
+    assert prompt_state(prompt, "qwen3", continued) == expected
 
 
-def test_only_the_parsers_own_tags_count() -> None:
-    assert prompt_opens_reasoning("[THINK]", "mistral")
-    assert not prompt_opens_reasoning("[THINK]", "qwen3")
-
-
-def test_told_to_think() -> None:
-    def reasoning(name: str, thinking: bool | None) -> str:
-        return split_whole(make_reasoning_parser(name, thinking=thinking), "a</think>b").reasoning
-
-    assert reasoning("deepseek_r1", None) == "a"
-    assert reasoning("deepseek_r1", False) == ""
-    assert reasoning("deepseek_v3", None) == ""
-    assert reasoning("deepseek_v3", True) == "a"
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("{% if '</think>' in content %}{{ content.split('</think>')[-1] }}", "qwen3"),
+        ("{{ content.split('</think>') }}{% if not enable_thinking %}<think></think>", "qwen3"),
+        ("{{ '<think></think>' + content }}<|tool_calls_section_begin|>", "kimi_k2"),
+        ("{{ '[THINK]' + thought + '[/THINK]' }}", "mistral"),
+        ("<seed:think>{{ thought }}</seed:think>", "seed_oss"),
+        ("Here is my thought process: … Here is my response:", "granite"),
+        ("{{ content }}", None),
+    ],
+)
+def test_detected_from_the_template(template: str, expected: str | None) -> None:
+    assert detect_reasoning_parser(template) == expected
 
 
 def test_unknown_parser() -> None:

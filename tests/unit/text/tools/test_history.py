@@ -1,11 +1,10 @@
 """Arguments of earlier calls become objects; what is no JSON does not end the conversation."""
 
-import copy
 from typing import Any
 
 import pytest
 
-from quire.text.tools.history import normalise_history, parsed_arguments, template_needs_object
+from quire.text.tools.history import parsed_arguments, template_needs_object
 
 
 @pytest.mark.parametrize(
@@ -24,36 +23,6 @@ from quire.text.tools.history import normalise_history, parsed_arguments, templa
 def test_arguments(arguments: Any, plain: Any, as_object: Any) -> None:
     assert parsed_arguments(arguments) == plain
     assert parsed_arguments(arguments, as_object=True) == as_object
-
-
-def test_messages_are_copied() -> None:
-    messages: list[dict[str, Any]] = [
-        {"role": "user", "content": "hi"},
-        {
-            "role": "assistant",
-            "tool_calls": [
-                {"id": "1", "function": {"name": "f", "arguments": '{"a": 1}'}},
-                {"name": "g", "arguments": "{"},
-                {"function": {"name": "h"}},
-                "odd",
-            ],
-        },
-        {"role": "tool", "content": "{}"},
-    ]
-    before = copy.deepcopy(messages)
-    done = normalise_history(messages)
-    assert messages == before
-    assert done[0] == messages[0]
-    assert done[1]["tool_calls"] == [
-        {"id": "1", "function": {"name": "f", "arguments": {"a": 1}}},
-        {"name": "g", "arguments": "{"},
-        {"function": {"name": "h"}},
-        "odd",
-    ]
-    assert normalise_history(messages, as_object=True)[1]["tool_calls"][1] == {
-        "name": "g",
-        "arguments": {"arguments": "{"},
-    }
 
 
 @pytest.mark.parametrize(
