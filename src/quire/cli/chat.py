@@ -9,16 +9,15 @@ from typing import Any
 
 import click
 
-from quire.cli.options import model_argument, sampling_command
-from quire.cli.url_options import open_answerer, url_options
+from quire.cli.answerer import answering_command, open_answerer
+from quire.cli.chat_session import ChatSession, answer_lines, answer_samples, talk
 
 
-@sampling_command("chat", "Talk with a model in the terminal.")
-@model_argument
-@url_options
-@click.option("--system", help="What the model is told before the conversation.")
+@answering_command("chat", "Talk with a model in the terminal.")
+@click.option("-q", "--quick", metavar=" TEXT", help="Answer this alone, and leave.")
+@click.option("--system", "--system-prompt", help="What the model is told first.")
 @click.option("--chat-template", help="A chat template, or a file with one.")
-def command(system: str | None, chat_template: str | None, **given: Any) -> None:
+def command(quick: str | None, system: str | None, chat_template: str | None, **given: Any) -> None:
     """Talk with MODEL in the terminal.
 
     Ctrl-C stops an answer, Ctrl-D leaves, /help shows what else can be typed. When standard input
@@ -28,14 +27,14 @@ def command(system: str | None, chat_template: str | None, **given: Any) -> None
     \b
     quire chat
     quire chat Qwen/Qwen3-0.6B --system "Answer in one sentence." --temperature 0
-    quire chat --url http://localhost:8000
+    quire chat --url http://localhost:8000 -q "What is the capital of South Korea?"
     echo "What is the capital of South Korea?" | quire chat
     """
-    from quire.cli.chat_session import ChatSession, answer_lines, answer_samples, talk
-
     with open_answerer(given, whole_context=True, chat_template=chat_template) as answerer:
         session = ChatSession(answerer, system)
-        if sys.stdin.isatty():
+        if quick is not None:
+            answer_lines(session, [quick])
+        elif sys.stdin.isatty():
             talk(session)
         elif not answer_lines(session, sys.stdin):
             answer_samples(session)

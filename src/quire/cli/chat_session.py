@@ -1,5 +1,6 @@
 """The conversation behind `quire chat`: its messages, and the three ways to hold it."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -20,8 +21,7 @@ _HELP = """\
 /system [TEXT]   set what the model is told first (without TEXT: nothing), and forget
 /exit            leave (as Ctrl-D does)
 Ctrl-C           stop the answer
-A line that ends in \\ goes on in the next one.
-"""
+A line that ends in \\ goes on in the next one."""
 
 
 @dataclass(slots=True)
@@ -43,7 +43,6 @@ class ChatSession:
 
     def __init__(self, answerer: Answerer, system: str | None) -> None:
         self._answerer = answerer
-        self._messages: list[Message] = []
         self.last = Answer()
         self.reset(system)
 
@@ -51,15 +50,10 @@ class ChatSession:
     def model(self) -> str:
         return self._answerer.model
 
-    @property
-    def system(self) -> str | None:
-        """What the model is told first."""
-        first = self._messages[0] if self._messages else {}
-        return first["content"] if first.get("role") == "system" else None
-
     def reset(self, system: str | None) -> None:
         """A new conversation."""
-        self._messages = [{"role": "system", "content": system}] if system else []
+        self.system = system
+        self._messages: list[Message] = [{"role": "system", "content": system}] if system else []
 
     def ask(self, text: str) -> Iterator[str]:
         """The answer, piece by piece. Left early, it is remembered as far as it came.
@@ -70,7 +64,7 @@ class ChatSession:
         self._messages.append({"role": "user", "content": text})
         self.last = answer = Answer()
         began = time.perf_counter()
-        pieces: list[str] = []
+        said = ""
         try:
             for piece in self._answerer.chat(self._messages):
                 answer.num_tokens += piece.num_tokens
@@ -78,23 +72,21 @@ class ChatSession:
                 answer.error = piece.error
                 answer.seconds = time.perf_counter() - began
                 if piece.text:
-                    pieces.append(piece.text)
+                    said += piece.text
                     yield piece.text
         except QuireError:
             self._messages.pop()
             raise
         except BaseException:  # Ctrl-C, or the caller has enough
-            self._remember(pieces)
+            self._messages.append({"role": "assistant", "content": said.strip()})
             raise
-        self._remember(pieces)
-
-    def _remember(self, pieces: list[str]) -> None:
-        self._messages.append({"role": "assistant", "content": "".join(pieces).strip()})
+        self._messages.append({"role": "assistant", "content": said.strip()})
 
 
 def talk(session: ChatSession) -> None:
     """The conversation on a terminal, until the user leaves."""
-    _enable_line_editing()
+    with contextlib.suppress(ImportError):  # some Pythons are built without it
+        import readline  # noqa: F401 - importing it gives input() its arrow keys and history
     print(f"{session.model}: type a message; /help for more, Ctrl-D to leave")
     while True:
         try:
@@ -105,44 +97,59 @@ def talk(session: ChatSession) -> None:
         except KeyboardInterrupt:
             print("\n(Ctrl-D or /exit to leave)")
             continue
-        if not line:
-            continue
-        if line.startswith("/"):
-            if not _obey(session, line):
-                return
-            continue
-        try:
-            _print_answer(session, line)
-        except KeyboardInterrupt:
-            print(" (stopped)")
-        except EngineDeadError:
-            raise
-        except QuireError as error:
-            print(f"quire: error: {error}; /reset starts a new conversation", file=sys.stderr)
+        word, _, rest = line.partition(" ")
+        if word in ("/exit", "/quit", "/bye"):
+            return
+        if word.startswith("/"):
+            print(_obey(session, word, rest.strip()))
+        elif line:
+            _answer_aloud(session, line)
+
+
+def _obey(session: ChatSession, word: str, rest: str) -> str:
+    """What there is to say after a line that begins with a slash."""
+    if word == "/help":
+        return _HELP
+    if word == "/reset":
+        session.reset(session.system)
+        return "(forgotten)"
+    if word == "/system":
+        session.reset(rest or None)
+        return "(set)" if rest else "(removed)"
+    return f"no command {word}; /help lists them"
+
+
+def _answer_aloud(session: ChatSession, line: str) -> None:
+    try:
+        _print_answer(session, line)
+    except KeyboardInterrupt:
+        print(" (stopped)")
+    except EngineDeadError:
+        raise
+    except QuireError as error:
+        print(f"quire: error: {error}; /reset starts a new conversation", file=sys.stderr)
 
 
 def answer_lines(session: ChatSession, lines: Iterable[str]) -> bool:
     """Each line a turn of one conversation, answered as soon as it is read; answers only, so
     that they can be piped on. False if there was no line."""
     any_line = False
-    for line in lines:
-        if line.strip():
-            any_line = True
-            _print_answer(session, line.strip())
+    for line in filter(str.strip, lines):
+        any_line = True
+        _print_answer(session, line.strip())
     return any_line
 
 
 def answer_samples(session: ChatSession) -> None:
     """What the model can do, for those who gave it nothing to say."""
-    system = session.system
-    tokens, seconds = 0, 0.0
+    total = Answer()
     for prompt in SAMPLE_PROMPTS:
-        session.reset(system)
+        session.reset(session.system)
         print(f"> {prompt}")
         _print_answer(session, prompt)
         print(f"  ({session.last.rate})\n")
-        tokens, seconds = tokens + session.last.num_tokens, seconds + session.last.seconds
-    total = Answer(tokens, seconds)
+        total.num_tokens += session.last.num_tokens
+        total.seconds += session.last.seconds
     print(f"{len(SAMPLE_PROMPTS)} prompts answered by {session.model}: {total.rate}")
 
 
@@ -151,8 +158,7 @@ def _print_answer(session: ChatSession, text: str) -> None:
     for piece in session.ask(text):
         shown = piece if begun else piece.lstrip()
         begun = begun or bool(shown)
-        sys.stdout.write(shown)
-        sys.stdout.flush()
+        print(shown, end="", flush=True)
     print(flush=True)
     if session.last.finish_reason == "error":
         print(f"quire: error: {session.last.error}", file=sys.stderr)
@@ -170,28 +176,3 @@ def _read_turn() -> str:
         lines[-1] = lines[-1][:-1]
         lines.append(input(". "))
     return "\n".join(lines).strip()
-
-
-def _obey(session: ChatSession, line: str) -> bool:
-    """A line that begins with a slash; False to leave."""
-    word, _, rest = line.partition(" ")
-    if word in ("/exit", "/quit", "/bye"):
-        return False
-    if word == "/help":
-        print(_HELP, end="")
-    elif word == "/reset":
-        session.reset(session.system)
-        print("(forgotten)")
-    elif word == "/system":
-        session.reset(rest.strip() or None)
-        print("(set)" if rest.strip() else "(removed)")
-    else:
-        print(f"no command {word}; /help lists them")
-    return True
-
-
-def _enable_line_editing() -> None:
-    try:
-        import readline  # noqa: F401 - importing it gives input() its arrow keys and history
-    except ImportError:  # some Pythons are built without it
-        return

@@ -5,14 +5,11 @@ from typing import Any
 
 import click
 
-from quire.cli.options import model_argument, sampling_command
-from quire.cli.url_options import open_answerer, url_options
+from quire.cli.answerer import answering_command, open_answerer
 
 
-@sampling_command("complete", "Continue a text.")
-@model_argument
-@url_options
-@click.option("--prompt", "-p", help="The text to continue; read from a pipe if not given.")
+@answering_command("complete", "Continue a text.")
+@click.option("-p", "-q", "--prompt", "--quick", help="The text; read from a pipe if not given.")
 @click.option("--echo", is_flag=True, help="Print the prompt before its continuation.")
 def command(prompt: str | None, echo: bool, **given: Any) -> None:
     """Continue a text with MODEL, as it stands, without a chat template.

@@ -14,7 +14,7 @@ import click
 
 from quire import __version__
 from quire.core import env
-from quire.core.errors import QuireError, nearest
+from quire.core.errors import NotYetSupportedError, QuireError, nearest
 
 # name -> module (with a click command of the name `command`), one line for `quire --help`
 _COMMANDS: dict[str, tuple[str, str]] = {
@@ -25,6 +25,8 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "show-model": ("quire.cli.show_model", "Print how a model is built, layer by layer."),
     "env": ("quire.cli.env", "Print what a bug report needs."),
 }
+_ALIASES = {"collect-env": "env"}
+_NOT_YET = ("bench", "launch", "preload", "snapshot", "download-kernels")  # vLLM has them
 
 _EXIT_ERROR = 1
 _EXIT_INTERRUPTED = 130  # the shell's 128 + SIGINT
@@ -45,10 +47,12 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
+        name = _ALIASES.get(args[0], args[0])
+        if name in _NOT_YET:
+            raise NotYetSupportedError(f"`quire {name}` is not supported yet; see benchmarks/")
         if name not in _COMMANDS and not name.startswith("-"):
             raise click.UsageError(f"no command '{name}'{nearest(name, _COMMANDS)}", ctx)
-        return super().resolve_command(ctx, args)
+        return super().resolve_command(ctx, [name, *args[1:]])
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -1,25 +1,24 @@
-"""Options that several commands share: the engine's (one for each field of `EngineConfig`) and
-the sampling ones. Defaults are not repeated here: an option that is not given is not passed on.
+"""The options of the commands, in the groups of their help: one for each field of the config
+dataclasses, and the sampling ones. Defaults are not repeated here: an option that is not given
+is not passed on.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
-from quire.cli.flags import AUTOMATIC, items_of
-from quire.cli.help import GroupedCommand
-from quire.core.config import BOXED_MODEL, SECTIONS, engine_config
+from quire.core.config import SECTIONS
 from quire.core.errors import ConfigError
-from quire.core.keywords import ENGINE_NOT_YET
 from quire.core.option import Kind, Option, options_of
-from quire.core.sampling_params import SamplingParams
+from quire.metrics.config import ObservabilityConfig
+from quire.server.config import ACCESS, ServerConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Groups = dict[str, list[Option]]
 
-# MODEL is an argument, and a command line without a tokenizer has nothing to say.
-_NOT_FLAGS = ("model", "skip_tokenizer_init")
-
+OBSERVABILITY = "Metrics and logs"
+_SAMPLING = "Sampling"
 _TITLES = {
     "model": "Model",
     "cache": "KV cache",
@@ -28,12 +27,12 @@ _TITLES = {
     "structured": "Structured outputs",
 }
 
-ENGINE_GROUPS: dict[str, list[Option]] = {
-    _TITLES[name]: [o for o in options_of(section, _TITLES[name]) if o.field not in _NOT_FLAGS]
+ENGINE_GROUPS: Groups = {
+    _TITLES[name]: [o for o in options_of(section) if o.field != "skip_tokenizer_init"]
     for name, section in SECTIONS.items()
 }
+ENGINE_OPTIONS = [option for group in ENGINE_GROUPS.values() for option in group]
 
-_SAMPLING = "Sampling"
 _SAMPLING_FIELDS: tuple[tuple[str, Kind, str], ...] = (
     ("temperature", "float", "Randomness; 0 takes the likeliest token."),
     ("top_p", "float", "Sample from the likeliest tokens that reach this probability."),
@@ -42,56 +41,53 @@ _SAMPLING_FIELDS: tuple[tuple[str, Kind, str], ...] = (
     ("repetition_penalty", "float", "Above 1 discourages tokens that were there before."),
     ("max_tokens", "int", "Most tokens to generate."),
     ("min_tokens", "int", "Fewest tokens to generate."),
-    ("stop", "list", "End the text here; may be repeated."),
+    ("stop", "list", "End the text at any of these."),
 )
-SAMPLING_OPTIONS: tuple[Option, ...] = tuple(
-    Option(name, name, text, kind, None, _SAMPLING) for name, kind, text in _SAMPLING_FIELDS
-)
+SAMPLING_OPTIONS = [Option(name, name, text, kind) for name, kind, text in _SAMPLING_FIELDS]
+SAMPLING_GROUPS: Groups = {_SAMPLING: SAMPLING_OPTIONS, **ENGINE_GROUPS}
+
+# They become `ServerConfig.api_keys`.
+_KEY_OPTIONS = [
+    Option(
+        "api_key",
+        "api_key",
+        "Keys that requests must bring (default: everybody may ask). Others on this machine can"
+        " see them here: prefer the file or QUIRE_API_KEY.",
+        "list",
+        secret=True,
+    ),
+    Option(
+        "api_key_file",
+        "api_key_file",
+        "File of keys, a line each: KEY, NAME:KEY or NAME:KEY:WEIGHT. The name appears in metrics,"
+        " the weight is its share of a busy server.",
+        "str",
+    ),
+]
+
+
+def serve_groups() -> Groups:
+    """Everything `quire serve` can be told."""
+    groups: Groups = {}
+    for option in options_of(ServerConfig):
+        groups.setdefault(option.group, []).append(option)
+    groups[ACCESS] = [*_KEY_OPTIONS, *groups[ACCESS]]
+    groups[OBSERVABILITY] = options_of(ObservabilityConfig)
+    return groups | ENGINE_GROUPS
 
 
 def model_argument(command: Command) -> Command:
-    """MODEL, the model in the box unless given."""
-    return click.argument("model", default=BOXED_MODEL, metavar="[MODEL]")(command)
+    """[MODEL], which may be given as --model too."""
+    return click.argument("model_argument", required=False, metavar="[MODEL]")(command)
 
 
-def sampling_command(name: str, short_help: str) -> Callable[[Callable[..., Any]], click.Command]:
-    """A command that loads a model and samples from it: engine and sampling options."""
-    groups = {_SAMPLING: list(SAMPLING_OPTIONS), **ENGINE_GROUPS}
-    return click.command(
-        name=name,
-        short_help=short_help,
-        cls=GroupedCommand,
-        groups=groups,
-        refused=ENGINE_NOT_YET,
-    )
-
-
-def given_options(given: dict[str, Any], options: Iterable[Option]) -> dict[str, Any]:
-    """What was given of these options, by their names."""
-    values: dict[str, Any] = {}
-    for option in options:
-        value = given.get(option.name)
-        if value is None or value == ():
-            continue
-        if option.kind == "list":
-            value = items_of(value)
-        values[option.name] = None if value is AUTOMATIC else value
-    return values
-
-
-def split_options(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(what `LLM` takes, what `SamplingParams` takes) out of a command's keywords.
+def name_model(given: dict[str, Any]) -> None:
+    """Make MODEL the option that it stands for.
 
     Raises:
-        QuireError: a value is out of range; better now than after loading a model.
+        ConfigError: it was given both ways, and they differ.
     """
-    engine = given_options(given, (o for group in ENGINE_GROUPS.values() for o in group))
-    sampling = given_options(given, SAMPLING_OPTIONS)
-    if "stop" in sampling:
-        sampling["stop"] = list(sampling["stop"])
-    rest = {k for k, v in given.items() if v not in (None, ())} - engine.keys() - sampling.keys()
-    if rest:
-        raise ConfigError(f"options without a place: {', '.join(sorted(rest))}")
-    engine_config(**engine)
-    SamplingParams(**{"max_tokens": None, **sampling})
-    return engine, sampling
+    argument, model = given.pop("model_argument"), given["model"]
+    if argument and model and argument != model:
+        raise ConfigError(f"two models: MODEL is {argument!r} and --model {model!r}; give one")
+    given["model"] = argument or model

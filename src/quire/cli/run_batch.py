@@ -5,24 +5,19 @@ import contextlib
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from quire.cli.flags import dashes
-from quire.cli.help import GroupedCommand
-from quire.cli.options import ENGINE_GROUPS
-from quire.cli.serve_options import (
-    REFUSED,
-    ServeOptions,
-    default_model,
-    read_options,
-    serve_groups,
-)
-from quire.core import env
-from quire.core.config import ANSWERS, CONVERSATIONS
+from quire.cli.answerer import client_key, refuse_with_url
+from quire.cli.command import GroupedCommand
+from quire.cli.options import ENGINE_GROUPS, model_argument, name_model, serve_groups
+from quire.cli.serve import ServeOptions, read_options
+from quire.cli.values import dashes
 from quire.core.errors import ConfigError
+from quire.server.config import ANSWERS, CONVERSATIONS
 
 if TYPE_CHECKING:
     import httpx
@@ -44,16 +39,14 @@ GROUPS = {
     short_help="Answer the requests of an OpenAI batch file.",
     cls=GroupedCommand,
     groups=GROUPS,
-    refused=REFUSED,
 )
-@click.argument("model_argument", required=False, metavar="[MODEL]")
+@model_argument
 @click.option("-i", "--input-file", required=True, help="Requests, a JSON object each line; or -.")
 @click.option("-o", "--output-file", required=True, help="Where the answers are written; or -.")
 @click.option("--url", help="Ask a running server, such as http://localhost:8000.")
 @click.option("--api-key", help="The server's API key, with --url (default: QUIRE_API_KEY).")
 @click.option("--concurrency", type=click.IntRange(1), help="Most requests under way.")
 def command(
-    model_argument: str | None,
     input_file: str,
     output_file: str,
     url: str | None,
@@ -72,20 +65,14 @@ def command(
     quire run-batch -i requests.jsonl -o answers.jsonl Qwen/Qwen3-0.6B --max-model-len 8k
     quire run-batch -i requests.jsonl -o answers.jsonl --url http://localhost:8000
     """
-    given["model"] = default_model(model_argument, given.get("model"))
-    if url is None:
-        if api_key is not None:
-            raise click.UsageError("--api-key needs --url", click.get_current_context())
-        connect = _in_process(read_options(given, groups=GROUPS))
+    name_model(given)
+    if url is not None:
+        refuse_with_url([dashes(name) for name, value in given.items() if value is not None])
+        connect = _served(url, client_key(api_key))
+    elif api_key is not None:
+        raise click.UsageError("--api-key needs --url", click.get_current_context())
     else:
-        useless = [dashes(name) for name, value in given.items() if value not in (None, ())]
-        if useless:
-            raise click.UsageError(
-                f"{', '.join(useless)}: not with --url; give it to the server",
-                click.get_current_context(),
-            )
-        own_key = (env.option("api_key") or "").split(",")[0]
-        connect = _served(url, api_key or own_key or None)
+        connect = _in_process(read_options(given))
     with _files(input_file, output_file) as (lines, output):
         tally, seconds = asyncio.run(_run(connect, lines, output, concurrency))
     failed = f", {tally.num_failed} failed" if tally.num_failed else ""
@@ -121,8 +108,8 @@ def _in_process(options: ServeOptions) -> Connect:
         from quire.server.run import ENGINE_STOP_TIMEOUT, remote_engine
         from quire.server.state import ServerState
 
-        engine = remote_engine(options.engine, options.server)
-        state = ServerState(options.engine, options.server, engine)
+        server = replace(options.server, api_keys=())  # there is nobody else to keep out
+        state = ServerState(options.engine, server, remote_engine(options.engine, server))
         try:
             await state.start()
             transport = httpx.ASGITransport(create_app(state))
@@ -141,17 +128,12 @@ def _served(url: str, key: str | None) -> Connect:
     async def connect() -> AsyncIterator[Connection]:
         import httpx
 
-        from quire.cli.client import CONNECT_TIMEOUT, api_base, check_server
+        from quire.cli.client import check_server, connection
 
-        base = api_base(url)
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        async with httpx.AsyncClient(
-            base_url=base.removesuffix("/v1"),
-            headers=headers,
-            timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT),
-            limits=httpx.Limits(max_connections=None),
-        ) as client:
-            check_server(base, key)
+        settings = connection(url, key)
+        check_server(settings)
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(**settings, limits=limits) as client:
             yield client, SERVED_CONCURRENCY
 
     return connect

@@ -2,11 +2,11 @@
 
 import click
 
-from quire.cli.options import model_argument
+from quire.core.config import BOXED_MODEL, ModelConfig
 
 
 @click.command(name="show-model", short_help="Print how a model is built, layer by layer.")
-@model_argument
+@click.argument("model", default=BOXED_MODEL, metavar="[MODEL]")
 @click.option("--revision", help="Branch, tag or commit of a Hub model.")
 @click.option("--download-dir", help="Where Hub files are kept.")
 @click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the checkpoint.")
@@ -21,7 +21,6 @@ def command(
     quire show-model
     quire show-model google/gemma-2-2b-it
     """
-    from quire.core.config import ModelConfig
     from quire.models.recipe import Recipe
     from quire.models.show import show
     from quire.weights.build import model_recipe
