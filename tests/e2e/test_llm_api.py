@@ -179,6 +179,16 @@ def test_stream(llm: LLM) -> None:
     assert texts(llm.generate("The capital of South Korea is", GREEDY)) == [expected]
 
 
+def test_a_call_inside_a_stream_is_refused_rather_than_hanging(llm: LLM) -> None:
+    stream = llm.stream("one two", SamplingParams(max_tokens=8))
+    next(stream)
+    for call in (lambda: llm.generate("three"), llm.reset_prefix_cache):
+        with pytest.raises(RequestError, match=r"stream\(\) of this LLM is not finished"):
+            call()
+    stream.close()
+    assert len(llm.generate("three", SamplingParams(max_tokens=2))) == 1
+
+
 def test_progress_callable(llm: LLM) -> None:
     """Anything with tqdm's interface, as vLLM takes."""
 
@@ -260,8 +270,8 @@ def test_bad_options() -> None:
         LLM(max_modl_len=5)
     with pytest.raises(ConfigError, match="dtype must be one of"):
         LLM(dtype="int3")
-    with pytest.raises(NotYetSupportedError, match="quantization"):
-        LLM(quantization="awq")
+    with pytest.raises(NotYetSupportedError, match="enable_lora"):
+        LLM(enable_lora=True)
     with pytest.raises(ModelNotFoundError, match="/no/such/model"):
         LLM("/no/such/model")
 

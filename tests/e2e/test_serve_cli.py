@@ -125,8 +125,11 @@ def test_a_deadline_in_the_request(server: Served) -> None:
 
 def test_complete_and_chat_at_a_url(server: Served, capsys: Captured) -> None:
     there = ["--url", server.address, "--api-key", "sk-bob", "--temperature", "0"]
-    assert run(["complete", *there, "-p", "The capital of", "--max-tokens", "5", "--echo"]) == 0
+    assert run(["complete", *there, "-q", "The capital of", "--max-tokens", "5", "--echo"]) == 0
     assert len(capsys.readouterr().out) > len("The capital of\n")
+    question = ["-q", "What is the capital of South Korea?", "--model-name", "other"]
+    assert run(["chat", *there, "--system-prompt", "Answer the question.", *question]) == 0
+    assert "Seoul" in capsys.readouterr().out
     monkey = pytest.MonkeyPatch()
     with monkey.context() as patched:
         patched.setattr(sys, "stdin", io.StringIO("What is the capital of South Korea?\n"))
@@ -159,11 +162,11 @@ def test_chat_at_a_url_imports_no_engine(server: Served) -> None:
     ("arguments", "message"),
     [
         (["--url", "http://127.0.0.1:9"], "cannot reach http://127.0.0.1:9/v1/models"),
-        (["--url", "http://["], "cannot reach http://[/v1/models"),
+        (["--url", "http://a:b"], "cannot reach http://a:b/v1/models"),
         (["--url", "SERVER"], "the server answered 401: Unauthorized; give --api-key"),
         (["--url", "SERVER", "--api-key", "sk-bob", "nobody"], "answered 404: The model `nobody`"),
         (["--url", "SERVER", "--max-model-len", "8"], "--max-model-len: not with --url"),
-        (["--api-key", "x"], "--api-key needs --url"),
+        (["--api-key", "x"], "--api-key and --model-name need --url"),
     ],
 )
 def test_what_goes_wrong_at_a_url(

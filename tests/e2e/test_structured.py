@@ -10,13 +10,14 @@ import jsonschema
 import pytest
 
 from quire import LLM, RequestOutput, SamplingParams, StructuredOutputsParams
+from quire.core import structural_tags as tags
 from quire.core.config import engine_config
 from quire.core.errors import RequestError
 from quire.core.messages import AddRequest
 from quire.engine.client import InProcessEngine
 from quire.engine.frontend import RequestTracker
 from quire.engine.frontend_tokenizer import open_tokenizer
-from quire.structured import grammars, tags
+from quire.structured import grammars
 
 OPTIONS: dict[str, Any] = {"max_model_len": 512, "max_num_seqs": 16, "dtype": "float32"}
 ASK = [{"role": "user", "content": "Describe a person as JSON."}]
@@ -219,7 +220,12 @@ def test_grammars(llm: LLM) -> None:
 
 def test_tool_calls(llm: LLM) -> None:
     """Forced to call: the call is well formed. Left free: the answer is what it would be."""
-    schema = tags.object_with({"name": {"const": "f"}, "arguments": SCHEMAS["object"]})
+    schema = {
+        "type": "object",
+        "properties": {"name": {"const": "f"}, "arguments": SCHEMAS["object"]},
+        "required": ["name", "arguments"],
+        "additionalProperties": False,
+    }
     call = tags.tag("<tool_call>\n", tags.json_schema(schema), "\n</tool_call>")
     must = tags.triggered_tags(["<tool_call>"], [call], at_least_one=True, stop_after_first=True)
     may = tags.triggered_tags(["<tool_call>"], [call])
@@ -368,9 +374,11 @@ def test_bad_constraints_are_refused_before_anything_runs(
 
 
 def test_a_grammar_that_fails_late_fails_alone(llm: LLM) -> None:
-    bad, good = ask(llm, [constrained(json={"$ref": "#"}), constrained(choice=["fine"])])
+    """Only the engine knows which tokens end a text, and that one is all there is to write."""
+    bad, good = ask(llm, [constrained(choice=["<|im_end|>"]), constrained(choice=["fine"])])
     assert bad.outputs[0].finish_reason == "error"
-    assert bad.outputs[0].error == "the grammar cannot be used: it allows no text at all"
+    assert bad.outputs[0].error is not None
+    assert bad.outputs[0].error.startswith("the grammar cannot be used: it allows no text")
     assert good.outputs[0].text == "fine"
 
 

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from quire.core.config import ServerConfig
+from quire.server.config import ServerConfig
 from quire.server.errors import TooBusyError
 from quire.server.hooks import Permit, RequestFacts
 

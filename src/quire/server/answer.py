@@ -1,40 +1,163 @@
-"""What every answer to a generation has: its name, its time, whose it is."""
+"""What every answer to a generation has, what its body asked it to carry, and how it is sent."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from starlette.requests import Request
+from starlette.responses import Response
 
-from quire.engine.frontend_request import TrackedSequence
-from quire.server.errors import APIError
-from quire.server.ids import answer_id
+from quire.engine.frontend import Update
+from quire.engine.frontend_request import TrackedRequest
+from quire.server.ids import answer_id, request_id_headers
+from quire.server.job import Job
+from quire.server.json_body import encode_json, json_response
+from quire.server.logprobs import TokenWriter
+from quire.server.protocol.common import GenerationBody
+from quire.server.sse import DONE, EventStream, event
 from quire.server.state import ServerState, Serving
+from quire.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerFacts:
-    """Stays the same from the first chunk to the last."""
+    """Fixed before the first token, and the same from the first chunk to the last."""
 
     id: str
+    created: int
     model: str
     fingerprint: str
-    created: int = field(default_factory=lambda: int(time.time()))
+    tokenizer: Tokenizer | None
+    writer: TokenWriter
+    return_token_ids: bool
+    include_usage: bool
+    continuous_usage: bool
+    prompt_details: bool  # say how many prompt tokens came from the cache
+    interval: int  # tokens a chunk holds
 
     @classmethod
     def of(
-        cls, prefix: str, state: ServerState, serving: Serving, http: Request, body_id: str | None
+        cls, prefix: str, state: ServerState, serving: Serving, http: Request, body: GenerationBody
     ) -> "AnswerFacts":
-        """A fresh answer; its id begins with `prefix`."""
-        return cls(answer_id(prefix, http, body_id), state.model_names[0], serving.fingerprint)
+        """A fresh answer to a body; its id begins with `prefix`."""
+        config = state.config
+        forced = config.enable_force_include_usage
+        as_ids = body.return_tokens_as_token_ids
+        return cls(
+            id=answer_id(prefix, http, body.request_id),
+            created=int(time.time()),
+            model=state.model_names[0],
+            fingerprint=serving.fingerprint,
+            tokenizer=serving.tokenizer,
+            writer=TokenWriter(
+                serving.tokenizer, config.return_tokens_as_token_ids if as_ids is None else as_ids
+            ),
+            return_token_ids=bool(body.return_token_ids),
+            include_usage=body.include_usage or forced,
+            continuous_usage=body.continuous_usage or forced,
+            prompt_details=config.enable_prompt_tokens_details,
+            interval=body.stream_interval or 1,
+        )
+
+    def head(self, kind: str) -> dict[str, Any]:
+        """The fields that every body and chunk begins with."""
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+
+    def whole(
+        self,
+        kind: str,
+        choices: list[dict[str, Any]],
+        requests: Sequence[TrackedRequest],
+        reasoning_tokens: int | None = None,
+        **more: Any,
+    ) -> dict[str, Any]:
+        """The body of an answer that is not streamed; `more` are one API's own fields."""
+        usage = self.usage(requests, reasoning_tokens)
+        usage.setdefault("prompt_tokens_details", None)
+        return {
+            **self.head(kind),
+            "choices": choices,
+            "service_tier": None,
+            "system_fingerprint": self.fingerprint,
+            "usage": usage,
+            **more,
+            "kv_transfer_params": None,
+            "ec_transfer_params": None,
+            "metrics": None,
+        }
+
+    def usage(
+        self, requests: Sequence[TrackedRequest], reasoning_tokens: int | None = None
+    ) -> dict[str, Any]:
+        """`usage` of a whole answer; `reasoning_tokens` are known only with a reasoning parser."""
+        completion = sum(len(s.token_ids) for request in requests for s in request.sequences)
+        body: dict[str, Any] = count_body(
+            sum(len(request.message.prompt_token_ids) for request in requests), completion
+        )
+        if self.prompt_details:
+            cached = sum(request.num_cached_tokens or 0 for request in requests)
+            body["prompt_tokens_details"] = {"cached_tokens": cached}
+        if reasoning_tokens is not None:
+            body["completion_tokens_details"] = {"reasoning_tokens": reasoning_tokens}
+        return body
 
 
-def raise_failed(sequences: Sequence[TrackedSequence]) -> None:
-    """A sequence that ended in an error is none that could be shown.
+def count_body(prompt: int, completion: int) -> dict[str, int]:
+    """The three counts."""
+    return {
+        "prompt_tokens": prompt,
+        "total_tokens": prompt + completion,
+        "completion_tokens": completion,
+    }
+
+
+async def respond(
+    job: Job,
+    http: Request,
+    streaming: bool | None,
+    events: Callable[[], AsyncIterator[bytes]],
+    whole: Callable[[], dict[str, Any]],
+) -> Response:
+    """The answer to an open job, which is closed when all of it has been sent.
 
     Raises:
-        APIError: 500 with the cause.
+        APIError: 500, the generation failed before anything was sent.
     """
-    for sequence in sequences:
-        if sequence.finish_reason == "error":
-            raise APIError(500, sequence.error or "the generation failed", "InternalServerError")
+    config = job.state.config
+    headers = request_id_headers(http, config.enable_request_id_headers)
+    try:
+        if streaming:
+            return EventStream(events(), job.close, config.sse_keep_alive_interval, headers)
+        await job.finished()
+        answer = json_response(whole(), headers)
+    except BaseException:
+        job.close()
+        raise
+    job.close()
+    return answer
+
+
+async def chunk_events(
+    job: Job,
+    facts: AnswerFacts,
+    head: dict[str, Any],
+    chunk: Callable[[int, Update], bytes],
+    opening: Callable[[], bytes] = bytes,
+    reasoning_tokens: Callable[[], int | None] = lambda: None,
+) -> AsyncIterator[bytes]:
+    """A stream of chunks: the opening, what `chunk` makes of each choice's updates, the usage if
+    it was asked for, and `[DONE]`."""
+    first = True
+    async for updates in job.updates(facts.interval):
+        data = b"".join([chunk(choice, update) for choice, update in updates.items()])
+        if first:
+            first = False
+            data = opening() + data
+        if data:
+            yield data
+    if facts.include_usage:
+        usage = facts.usage(job.requests, reasoning_tokens())
+        last = {"choices": [], "usage": usage, "system_fingerprint": facts.fingerprint}
+        yield event(encode_json(head | last))
+    yield DONE

@@ -67,11 +67,11 @@ def create_app(state: ServerState) -> FastAPI:
     app = QuireApp(
         title="Quire",
         version=quire.__version__,
-        root_path=config.root_path,
         openapi_url=None if config.disable_docs else "/openapi.json",
         docs_url=None if config.disable_docs else "/docs",
         redoc_url=None if config.disable_docs else "/redoc",
     )
+    app.root_path = config.root_path
     app.state.quire = state
     for router in _ROUTERS:
         app.include_router(router)

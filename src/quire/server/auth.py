@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from quire.core.config import ApiKey
+from quire.server.config import ApiKey
 
 KEY_SCOPE = "quire.key"  # where a request's key name is found in its ASGI scope
 

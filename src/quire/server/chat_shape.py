@@ -1,17 +1,21 @@
-"""ChatShape: what a chat body asks its answer to carry, streamed or whole."""
+"""ChatShape: what a chat body asks its answer to carry, streamed or whole; and ChatReader, which
+takes one choice's tokens apart accordingly, whichever API shows them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from quire.engine.frontend_prompt import Prompt
+from quire.engine.frontend_request import TrackedSequence
+from quire.metrics.registry import ServerMetrics
 from quire.server.answer import AnswerFacts
-from quire.server.chat_output import OutputReader
 from quire.server.chat_tools import ToolUse
-from quire.server.logprobs import TokenWriter
+from quire.server.logprobs import chat_logprobs
 from quire.server.protocol.chat import ChatCompletionRequest
-from quire.server.state import ServerState, Serving
+from quire.server.state import ServerState
 from quire.text.reasoning.parser import make_reasoning_parser
 from quire.text.reasoning.response import ResponseParser
-from quire.text.tokenizer import Tokenizer
+from quire.text.tools.events import ContentDelta, Event, ReasoningDelta, ToolCallStart
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +23,9 @@ class ChatShape:
     """Fixed before the first token."""
 
     facts: AnswerFacts
-    serving: Serving
+    metrics: ServerMetrics
+    api: str  # who asks, for metrics
+    streaming: bool
     role: str
     continued: str  # the final message that the answer goes on with
     echo: str  # what the answer begins with, before anything generated
@@ -27,60 +33,46 @@ class ChatShape:
     reasoning_parser: str | None
     include_reasoning: bool
     prompt_text: str  # the rendered conversation
+    return_prompt_text: bool
     num_top: int | None  # top_logprobs; None without log-probabilities
     return_token_ids: bool
-    return_prompt_text: bool
-    include_usage: bool
-    continuous_usage: bool
-    prompt_details: bool
-    interval: int
-    writer: TokenWriter
 
     @classmethod
     def of(
         cls,
         state: ServerState,
-        serving: Serving,
         body: ChatCompletionRequest,
         facts: AnswerFacts,
         tools: ToolUse,
         prompt: Prompt,
+        reasoning: str | None,
+        api: str,
     ) -> "ChatShape":
-        """What this body asks for, with the server's own settings."""
-        config = state.config
-        forced = config.enable_force_include_usage
-        as_ids = body.return_tokens_as_token_ids
-        reasoning = serving.parsers.reasoning
+        """What this body asks for; `reasoning` is the reasoning parser's name."""
+        last = body.messages[-1]
+        role = state.config.response_role
+        if not body.add_generation_prompt:
+            role = str(last.get("role", role))
         hides = reasoning is not None and not body.include_reasoning
         return cls(
             facts=facts,
-            serving=serving,
-            role=_role(body, config.response_role),
-            continued=_final_text(body) if body.continue_final_message else "",
-            echo=_echo(body, config.response_role),
+            metrics=state.metrics,
+            api=api,
+            streaming=bool(body.stream),
+            role=role,
+            continued=_text_of(last) if body.continue_final_message else "",
+            echo=_text_of(last) if body.echo and last.get("role") == role else "",
             tools=tools,
             reasoning_parser=reasoning,
             include_reasoning=body.include_reasoning,
             prompt_text=prompt.text or "",
+            return_prompt_text=bool(body.return_prompt_text),
             # What is hidden must not be readable from its tokens either.
             num_top=(body.top_logprobs or 0) if body.logprobs and not hides else None,
-            return_token_ids=bool(body.return_token_ids) and not hides,
-            return_prompt_text=bool(body.return_prompt_text),
-            include_usage=body.include_usage or forced,
-            continuous_usage=body.continuous_usage or forced,
-            prompt_details=config.enable_prompt_tokens_details,
-            interval=body.stream_interval or 1,
-            writer=TokenWriter(
-                serving.tokenizer, config.return_tokens_as_token_ids if as_ids is None else as_ids
-            ),
+            return_token_ids=facts.return_token_ids and not hides,
         )
 
-    @property
-    def tokenizer(self) -> Tokenizer | None:
-        """The model's."""
-        return self.serving.tokenizer
-
-    def reader(self) -> OutputReader | None:
+    def parser(self) -> ResponseParser | None:
         """For one choice's text; None if all of it is content."""
         if self.tools.parser is None and self.reasoning_parser is None:
             return None
@@ -89,31 +81,70 @@ class ChatShape:
             reasoning = make_reasoning_parser(
                 self.reasoning_parser, self.prompt_text, continued=self.continued
             )
-        parser = ResponseParser(reasoning, self.tools.make_parser())
-        return OutputReader(parser, self.include_reasoning)
+        return ResponseParser(reasoning, self.tools.make_parser())
 
-    def reasoning_tokens(self, reasoning: str) -> int | None:
-        """How many tokens a choice's reasoning is; None without a reasoning parser."""
-        if self.reasoning_parser is None or self.tokenizer is None:
+    def reasoning_tokens(self, readers: "Sequence[ChatReader]") -> int | None:
+        """How many tokens of these choices are reasoning; None without a reasoning parser."""
+        tokenizer = self.facts.tokenizer
+        if self.reasoning_parser is None or tokenizer is None:
             return None
-        return len(self.tokenizer.encode(reasoning, add_special_tokens=False))
+        return sum(
+            len(tokenizer.encode("".join(reader.reasoning), add_special_tokens=False))
+            for reader in readers
+        )
 
 
-def _role(body: ChatCompletionRequest, response_role: str) -> str:
-    if body.add_generation_prompt:
-        return response_role
-    return str(body.messages[-1].get("role", response_role))
+class ChatReader:
+    """One choice of a chat answer, read as it comes or all at once."""
+
+    __slots__ = ("_parser", "_shape", "called", "index", "num_tokens", "reasoning")
+
+    def __init__(self, shape: ChatShape, index: int) -> None:
+        self._shape = shape
+        self._parser = shape.parser()
+        self.index = index
+        self.num_tokens = 0
+        self.called = False  # a tool call has begun
+        self.reasoning: list[str] = []
+
+    @property
+    def is_plain(self) -> bool:
+        """All text is content."""
+        return self._parser is None
+
+    def read(self, text: str, num_tokens: int, ended: bool) -> list[Event]:
+        """What is certain once these tokens have come; `ended`: they are the last."""
+        self.num_tokens += num_tokens
+        if self._parser is None:
+            return [ContentDelta(text)] if text else []
+        events = self._parser.feed(text) if text else []
+        if ended:
+            events = [*events, *self._parser.finish()]
+        for event in events:
+            if isinstance(event, ToolCallStart):
+                self.called = True
+            elif isinstance(event, ReasoningDelta):
+                self.reasoning.append(event.text)
+        if ended and self._shape.tools.parser is not None:
+            self._shape.metrics.on_tool_parser(
+                streaming=self._shape.streaming, called=self.called, request_type=self._shape.api
+            )
+        if self._shape.include_reasoning:
+            return events
+        return [event for event in events if not isinstance(event, ReasoningDelta)]
+
+    def logprobs(self, sequence: TrackedSequence, count: int) -> list[dict[str, Any]] | None:
+        """Of the last `count` tokens read; None if they are not asked for."""
+        shape = self._shape
+        if shape.num_top is None:
+            return None
+        start = self.num_tokens - count
+        positions = sequence.logprobs(shape.facts.tokenizer, start) or []
+        return chat_logprobs(positions[:count], shape.num_top, shape.facts.writer)
 
 
-def _echo(body: ChatCompletionRequest, response_role: str) -> str:
-    """The last message, if the answer is of the same role."""
-    if not body.echo or body.messages[-1].get("role") != _role(body, response_role):
-        return ""
-    return _final_text(body)
-
-
-def _final_text(body: ChatCompletionRequest) -> str:
-    content = body.messages[-1].get("content")
+def _text_of(message: dict[str, Any]) -> str:
+    content = message.get("content")
     if isinstance(content, list):
         return "".join(part.get("text", "") for part in content if isinstance(part, dict))
     return content if isinstance(content, str) else ""

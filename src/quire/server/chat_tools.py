@@ -11,7 +11,7 @@ from quire.server.chat_prompt import plain_tools
 from quire.server.errors import APIError
 from quire.server.protocol.chat import ChatCompletionRequest
 from quire.server.state import Serving
-from quire.server.structured import structured_outputs
+from quire.server.structured import either
 from quire.text.tools.constraint import ToolConstraint, tool_constraint
 from quire.text.tools.parser import ToolParser, make_tool_parser, tool_format_of
 
@@ -32,9 +32,8 @@ class ToolUse:
     parser: str | None = None  # None: text that looks like a call is text
     tools: Sequence[Mapping[str, Any]] = ()
     parallel: bool = True
-    constraint: StructuredOutputsParams | None = None
-    only_calls: StructuredOutputsParams | None = None  # "auto" beside a format
-    bound: bool = False  # the constraint makes every call well-formed
+    constraint: StructuredOutputsParams | None = None  # of the answer, calls or not
+    bound: bool = False  # it makes every call well-formed
 
     @property
     def shows_special_tokens(self) -> bool:
@@ -62,70 +61,65 @@ class ToolUse:
         return called or bool(reasoning)
 
 
-def tool_use(body: ChatCompletionRequest, serving: Serving) -> ToolUse:
-    """Read a body's tools.
+def tool_use(
+    body: ChatCompletionRequest, serving: Serving, form: StructuredOutputsParams | None
+) -> ToolUse:
+    """Read a body's tools. May take 40 ms for the largest schemas.
+
+    Args:
+        form: of an answer that is no call.
 
     Raises:
         RequestError, APIError: they contradict each other, or this model has no form for them.
     """
     choice, name = _choice(body)
     if choice == "none" or not body.tools:
-        return ToolUse()
+        return ToolUse(constraint=form)
     tools = plain_tools(body.tools) or []
     parser = serving.parsers.tools
     if parser is None:
         if choice == "auto":
             raise APIError(400, _NO_PARSER, "BadRequestError")
         parser = _FORCED_PARSER
+    if form is not None and choice != "auto":
+        raise RequestError(
+            "forced tool calls and a response format exclude each other; use tool_choice='auto'"
+            " or 'none', or leave the format out",
+            "tool_choice",
+        )
     if name is not None:
         tools = [tool for tool in tools if tool["function"]["name"] == name]
     parallel = body.parallel_tool_calls is not False
-    forced = "required" if choice == "named" else choice
-    single = choice == "named" or not parallel
-
-    def form_of(choice: str) -> ToolConstraint | None:
-        return tool_constraint(
-            parser, tools, choice, not single, chat_template=serving.template_source
-        )
-
-    form = form_of(forced)
-    if form is None:
-        return ToolUse(choice, parser, tools, parallel)
-    only_calls = None
-    if choice == "auto" and structured_outputs(body) is not None:
-        calls = form_of("required")
-        only_calls = None if calls is None else _compilable(calls, serving)
-    return ToolUse(
-        choice,
+    grammar = tool_constraint(
         parser,
         tools,
-        parallel,
-        _compilable(form, serving),
-        only_calls,
-        form.binds_every_call,
+        "auto" if choice == "auto" and form is None else "required",
+        parallel and choice != "named",
+        chat_template=serving.template_source,
     )
+    if grammar is None:
+        return ToolUse(choice, parser, tools, parallel, form)
+    calls = _compilable(grammar, serving)
+    constraint = calls if form is None else either(form, calls)
+    return ToolUse(choice, parser, tools, parallel, constraint, grammar.binds_every_call)
 
 
-def _compilable(form: ToolConstraint, serving: Serving) -> StructuredOutputsParams:
+def _compilable(grammar: ToolConstraint, serving: Serving) -> StructuredOutputsParams:
     """The constraint; with schemas that cannot be compiled, one that leaves them out.
 
     Raises:
         RequestError: a schema that a strict tool insists on cannot be compiled.
     """
-    constraint = _as_tag(form)
+    constraint = StructuredOutputsParams(structural_tag=grammar.structural_tag())
     try:
         serving.grammars.check(constraint)
     except RequestError:
-        constraint = _as_tag(form.relaxed())
+        constraint = StructuredOutputsParams(structural_tag=grammar.relaxed().structural_tag())
         try:
             serving.grammars.check(constraint)
         except RequestError as error:
             raise RequestError(f"the tools' parameters: {error}", "tools") from None
     return constraint
-
-
-def _as_tag(form: ToolConstraint) -> StructuredOutputsParams:
-    return StructuredOutputsParams(structural_tag=form.structural_tag())
 
 
 def _choice(body: ChatCompletionRequest) -> tuple[Choice, str | None]:

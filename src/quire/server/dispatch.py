@@ -13,7 +13,8 @@ from quire.core.sampling_params import SamplingParams
 from quire.engine.frontend import RequestTracker, Update
 from quire.engine.frontend_prompt import Prompt, PromptInput
 from quire.engine.frontend_request import TrackedRequest
-from quire.server.hooks import EngineQueue, Metrics, NoMetrics
+from quire.engine.remote import RemoteEngine
+from quire.metrics.registry import ServerMetrics
 
 
 class Mailbox:
@@ -120,10 +121,10 @@ class Dispatcher:
     """
 
     def __init__(
-        self, tracker: RequestTracker, engine: EngineQueue, metrics: Metrics | None = None
+        self, tracker: RequestTracker, engine: RemoteEngine, metrics: ServerMetrics
     ) -> None:
         self.tracker = tracker
-        self.metrics: Metrics = metrics or NoMetrics()
+        self.metrics = metrics
         self._engine = engine
         self._generations: dict[str, Generation] = {}
 

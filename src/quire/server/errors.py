@@ -132,7 +132,7 @@ def as_api_error(error: BaseException) -> APIError:
 
 def install(app: FastAPI) -> None:
     """Every error of a route becomes one of the answers above."""
-    app.add_exception_handler(RequestValidationError, _on_invalid_body)
+    app.add_exception_handler(RequestValidationError, _on_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(ClientGoneError, _on_client_gone)
     app.add_exception_handler(QuireError, _on_error)
@@ -155,28 +155,18 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     return APIError(error.status_code, str(error.detail)).response()
 
 
-async def _on_invalid_body(request: Request, error: Exception) -> Response:
-    return as_api_error(error).response()
-
-
 def _invalid_body(error: RequestValidationError) -> APIError:
     errors = error.errors()
-    first = errors[0] if errors else {}
-    if first.get("type") == "media_type":
-        return APIError(400, str(first["msg"]))
-    param = ".".join(str(part) for part in _place(first)) or None
+    place = errors[0].get("loc", ())
+    # Without the names that pydantic gives to the members of a union.
+    place = place[:2] if len(place) > 1 and isinstance(place[1], str) else place
+    param = ".".join(map(str, place)) or None
     lines = [_describe(each) for each in errors[:MAX_LISTED_ERRORS]]
     if len(errors) > MAX_LISTED_ERRORS:
         lines.append(f"and {len(errors) - MAX_LISTED_ERRORS} more")
     plural = "" if len(errors) == 1 else "s"
     message = f"{len(errors)} validation error{plural}:\n  " + "\n  ".join(lines)
     return APIError(400, message, param=param)
-
-
-def _place(error: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Where, without the names pydantic gives to the members of a union."""
-    place: tuple[Any, ...] = error.get("loc", ())
-    return place[:2] if len(place) > 1 and isinstance(place[1], str) else place
 
 
 def _describe(error: Mapping[str, Any]) -> str:

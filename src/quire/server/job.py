@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from starlette.requests import Request
+from starlette.types import Receive
 
 from quire.core.pooling_params import PoolingParams
 from quire.core.sampling_params import SamplingParams
@@ -16,9 +17,8 @@ from quire.engine.frontend import Update
 from quire.engine.frontend_prompt import Prompt
 from quire.engine.frontend_request import TrackedRequest, TrackedSequence
 from quire.server.auth import KEY_SCOPE
-from quire.server.disconnect import ClientWatch
 from quire.server.dispatch import Generation, Mailbox
-from quire.server.errors import ClientGoneError, TooBusyError, deadline_passed
+from quire.server.errors import APIError, ClientGoneError, TooBusyError, deadline_passed
 from quire.server.hooks import Permit, RequestFacts
 from quire.server.state import ServerState, Serving
 
@@ -28,12 +28,12 @@ class Job:
 
     def __init__(self, state: ServerState, serving: Serving, mailbox: Mailbox) -> None:
         state.num_open += 1
-        self._state = state
+        self.state = state
         self.serving = serving
         self.requests: list[TrackedRequest] = []
         self._mailbox = mailbox
         self._generations: list[Generation] = []
-        self._watch: ClientWatch | None = None
+        self._gone: asyncio.Task[None] | None = None  # done once the client has left
         self._permit: Permit | None = None
         self._expired: asyncio.Future[None] | None = None
         self._clock: asyncio.TimerHandle | None = None
@@ -82,7 +82,7 @@ class Job:
         return job
 
     def _set_deadline(self, timeout: float | None) -> None:
-        limits = [t for t in (timeout, self._state.config.request_timeout) if t is not None]
+        limits = [t for t in (timeout, self.state.config.request_timeout) if t is not None]
         if not limits:
             return
         loop = asyncio.get_running_loop()
@@ -92,11 +92,10 @@ class Job:
     def _on_late(self, seconds: float) -> None:
         assert self._expired is not None
         self._expired.set_result(None)
-        self._cancel()
-        self._mailbox.fail(deadline_passed(seconds))
+        self._give_up(deadline_passed(seconds))
 
     async def _admit(self, http: Request, key: str | None, priority: int) -> None:
-        watch = self._watch = ClientWatch(http.receive)
+        self._gone = asyncio.ensure_future(_disconnected(http.receive))
         messages = [request.message for request in self.requests]
         facts = RequestFacts(
             key=key,
@@ -105,21 +104,21 @@ class Job:
             max_tokens=sum(m.max_tokens * m.params.n for m in messages),
             priority=priority,
         )
-        admitting = asyncio.ensure_future(self._state.admission.admit(facts))
+        admitting = asyncio.ensure_future(self.state.admission.admit(facts))
         try:
-            events: set[asyncio.Future[Any]] = {admitting, watch.gone}
+            events: set[asyncio.Future[Any]] = {admitting, self._gone}
             if self._expired is not None:
                 events.add(self._expired)
             await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
             if admitting.done():
                 self._permit = admitting.result()
-            if watch.gone.done():
-                raise ClientGoneError("the client closed the connection")
+            if self._gone.done():
+                raise _client_gone()
             if not admitting.done():
                 raise deadline_passed(None)
         finally:
             admitting.cancel()
-        watch.gone.add_done_callback(self._on_gone)
+        self._gone.add_done_callback(self._on_gone)
 
     def _submit(self, key: str | None) -> None:
         choice = 0
@@ -133,40 +132,45 @@ class Job:
 
     def _on_gone(self, gone: "asyncio.Future[None]") -> None:
         if not gone.cancelled():
-            self._cancel()
-            self._mailbox.fail(ClientGoneError("the client closed the connection"))
+            self._give_up(_client_gone())
 
-    def _cancel(self) -> None:
+    def _give_up(self, error: Exception) -> None:
         for generation in self._generations:
             generation.cancel()
+        self._mailbox.fail(error)
 
     @property
     def sequences(self) -> list[TrackedSequence]:
         """All of them, by choice."""
         return [sequence for request in self.requests for sequence in request.sequences]
 
-    @property
-    def num_choices(self) -> int:
-        """Sequences of all prompts."""
-        return sum(request.message.params.n for request in self.requests)
-
-    async def updates(self) -> AsyncIterator[dict[int, Update]]:
+    async def updates(self, interval: int = 1) -> AsyncIterator[dict[int, Update]]:
         """What came since the last turn, by choice, until every sequence has finished.
 
+        Args:
+            interval: a choice's tokens are held back until there are that many; its first and
+                its last never are.
+
         Raises:
+            APIError: 500, a sequence failed.
             ClientGoneError, EngineDeadError: there is nothing more to say.
         """
-        left = self.num_choices
+        held = _Held(interval)
+        left = len(self.sequences)
         while left:
             updates = await self._mailbox.take()
             for update in updates.values():
-                left -= update.sequence.finish_reason is not None
-            yield updates
+                if update.sequence.finish_reason is not None:
+                    left -= 1
+                    _raise_if_failed(update.sequence)
+            yield updates if interval == 1 else held.due(updates)
 
     async def finished(self) -> list[TrackedRequest]:
         """Wait for the end of every sequence. Raises as `updates` does."""
         while not all(request.finished for request in self.requests):
             await self._mailbox.take()
+        for sequence in self.sequences:
+            _raise_if_failed(sequence)
         return self.requests
 
     def close(self) -> None:
@@ -174,11 +178,54 @@ class Job:
         if self._closed:
             return
         self._closed = True
-        self._state.num_open -= 1
+        self.state.num_open -= 1
         if self._clock is not None:
             self._clock.cancel()
-        if self._watch is not None:
-            self._watch.stop()
-        self._cancel()
+        if self._gone is not None:
+            self._gone.cancel()
+        for generation in self._generations:
+            generation.cancel()
         if self._permit is not None:
             self._permit.release(sum(len(s.token_ids) for s in self.sequences))
+
+
+class _Held:
+    """Updates that are not yet due."""
+
+    def __init__(self, interval: int) -> None:
+        self._interval = interval
+        self._updates: dict[int, Update] = {}
+        self._begun: set[int] = set()
+
+    def due(self, updates: dict[int, Update]) -> dict[int, Update]:
+        due = {}
+        for choice, update in updates.items():
+            held = self._updates.pop(choice, None)
+            if held is not None:
+                update.text = held.text + update.text
+                update.token_ids = held.token_ids + update.token_ids
+            if (
+                choice in self._begun
+                and len(update.token_ids) < self._interval
+                and update.sequence.finish_reason is None
+            ):
+                self._updates[choice] = update
+            else:
+                self._begun.add(choice)
+                due[choice] = update
+        return due
+
+
+async def _disconnected(receive: Receive) -> None:
+    """Returns once the client of a request whose body has been read closes the connection."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _client_gone() -> ClientGoneError:
+    return ClientGoneError("the client closed the connection")
+
+
+def _raise_if_failed(sequence: TrackedSequence) -> None:
+    if sequence.finish_reason == "error":
+        raise APIError(500, sequence.error or "the generation failed", "InternalServerError")

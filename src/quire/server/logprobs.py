@@ -37,18 +37,15 @@ class TokenWriter:
 
 def chat_logprobs(
     positions: Iterable[dict[int, Logprob]], num_top: int, writer: TokenWriter
-) -> dict[str, Any]:
-    """`choice.logprobs` of chat. Exactly `num_top` entries a position (-1: all there are), the
-    token itself first."""
+) -> list[dict[str, Any]]:
+    """`choice.logprobs.content` of chat. Exactly `num_top` entries a position (-1: all there
+    are), the token itself first."""
     content = []
     for position in positions:
         entries = [_entry(i, logprob, writer) for i, logprob in position.items()]
-        own = entries[0]
-        own["top_logprobs"] = (
-            [dict(e) for e in entries] if num_top < 0 else [dict(e) for e in entries[:num_top]]
-        )
-        content.append(own)
-    return {"content": content}
+        top = entries if num_top < 0 else entries[:num_top]
+        content.append({**entries[0], "top_logprobs": top})
+    return content
 
 
 def _entry(token_id: int, logprob: Logprob, writer: TokenWriter) -> dict[str, Any]:
@@ -69,13 +66,14 @@ class CompletionLogprobs:
         self._offset = 0
 
     def part(
-        self, token_ids: Sequence[int], positions: Sequence[dict[int, Logprob] | None]
+        self, *runs: tuple[Sequence[int], Sequence[dict[int, Logprob] | None]]
     ) -> dict[str, Any]:
-        """The next tokens. A position without log-probabilities (a prompt's first) is null."""
+        """The next tokens, as runs of (token ids, their positions). A position without
+        log-probabilities (a prompt's first) is null."""
         offsets, tokens = [], []
         own: list[float | None] = []
         top: list[dict[str, float] | None] = []
-        for token_id, position in zip(token_ids, positions, strict=True):
+        for token_id, position in (each for run in runs for each in zip(*run, strict=True)):
             text = self._writer.text(token_id)
             offsets.append(self._offset)
             self._offset += len(text)
@@ -101,18 +99,18 @@ def prompt_logprobs_body(positions: PromptLogprobs | None) -> list[Any] | None:
     """`prompt_logprobs`: one object a position, by token id; the first is null."""
     if positions is None:
         return None
-    return [None if position is None else _prompt_position(position) for position in positions]
-
-
-def _prompt_position(position: dict[int, Logprob]) -> dict[str, Any]:
-    return {
-        str(token_id): {
-            "logprob": finite(entry.logprob),
-            "rank": entry.rank,
-            "decoded_token": entry.decoded_token,
+    return [
+        position
+        and {
+            str(token_id): {
+                "logprob": finite(entry.logprob),
+                "rank": entry.rank,
+                "decoded_token": entry.decoded_token,
+            }
+            for token_id, entry in position.items()
         }
-        for token_id, entry in position.items()
-    }
+        for position in positions
+    ]
 
 
 def finite(value: float) -> float:

@@ -4,23 +4,21 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from quire.core.errors import QuireError, RequestError
+from quire.core.errors import RequestError
 from quire.server.chat import open_chat
 from quire.server.chat_prompt import chat_text
-from quire.server.chat_turn import ChatTurn, TurnCounts
+from quire.server.chat_turn import ChatTurn
 from quire.server.errors import APIError, ClientGoneError, as_api_error
 from quire.server.ids import random_id
 from quire.server.json_body import encode_json, json_response
-from quire.server.messages_input import chat_request, conversation
+from quire.server.messages_input import chat_request
 from quire.server.messages_output import ContentBlocks, usage_of
 from quire.server.prompts import offload
 from quire.server.protocol.messages import CountTokensRequest, MessagesRequest
-from quire.server.responses_input import checked_chat
-from quire.server.routes import JSON_ONLY, state_of
+from quire.server.routes import post, state_of
 from quire.server.sse import EventStream, named_event
 from quire.server.state import ServerState, Serving
 
@@ -51,7 +49,7 @@ class _Route(APIRoute):
                 raise
             except HTTPException as error:
                 return _error_response(APIError(error.status_code, str(error.detail)))
-            except (QuireError, RequestValidationError) as error:
+            except Exception as error:
                 return _error_response(as_api_error(error))
 
         return handler
@@ -60,27 +58,24 @@ class _Route(APIRoute):
 router = APIRouter(route_class=_Route)
 
 
-@router.post("/v1/messages", dependencies=JSON_ONLY, response_model=None, tags=["Anthropic"])
+@post(router, "/v1/messages", "Anthropic")
 async def create_message(body: MessagesRequest, http: Request) -> Response:
     """Answer a conversation."""
     state = state_of(http)
     state.ready()
-    chat = chat_request(body)
-    job, shape = await open_chat(state, chat, http)
+    job, shape = await open_chat(state, chat_request(body), http, "messages")
     answer = MessageAnswer(ChatTurn(job, shape), shape.facts.model)
     headers = {"request-id": answer.id}
     if body.stream:
         interval = state.config.sse_keep_alive_interval
-        return EventStream(answer.events(), job.close, interval, headers)
+        return EventStream(answer.events(), job.close, interval, headers, _error_event)
     try:
         return json_response(await answer.whole(), headers)
     finally:
         job.close()
 
 
-@router.post(
-    "/v1/messages/count_tokens", dependencies=JSON_ONLY, response_model=None, tags=["Anthropic"]
-)
+@post(router, "/v1/messages/count_tokens", "Anthropic")
 async def count_tokens(body: CountTokensRequest, http: Request) -> Response:
     """How many tokens the prompt of a conversation has."""
     state = state_of(http)
@@ -91,7 +86,7 @@ async def count_tokens(body: CountTokensRequest, http: Request) -> Response:
 
 
 def _count(state: ServerState, serving: Serving, body: CountTokensRequest) -> int:
-    text = chat_text(state, serving, checked_chat(conversation(body)))
+    text = chat_text(state, serving, chat_request(body))
     if serving.tokenizer is None:
         raise RequestError("count_tokens needs a tokenizer", "messages")
     return len(serving.tokenizer.encode(text, add_special_tokens=False))
@@ -115,19 +110,18 @@ class MessageAnswer:
     async def events(self) -> AsyncIterator[bytes]:
         """Every event of a stream."""
         yield _encoded({"type": "message_start", "message": self._message()}) + _PING
-        try:
-            async for piece in self._turn.pieces():
-                made = self._blocks.add(piece)
-                if made:
-                    yield _encoded(*made)
-            yield _encoded(*self._blocks.finish(), self._ending(), {"type": "message_stop"})
-        except ClientGoneError:
-            raise
-        except Exception as error:
-            yield _encoded(_error_body(as_api_error(error)))
+        async for piece in self._turn.pieces():
+            made = self._blocks.add(piece)
+            if made:
+                yield _encoded(*made)
+        message = self._message()
+        delta = {name: message[name] for name in ("stop_reason", "stop_sequence")}
+        ending = {"type": "message_delta", "delta": delta, "usage": message["usage"]}
+        yield _encoded(*self._blocks.finish(), ending, {"type": "message_stop"})
 
     def _message(self) -> dict[str, Any]:
-        reason, matched = self._stop()
+        sequence = self._turn.sequence
+        reason, matched = self._blocks.stop_reason(sequence.finish_reason, sequence.stop_reason)
         return {
             "id": self.id,
             "type": "message",
@@ -136,20 +130,8 @@ class MessageAnswer:
             "content": self._blocks.blocks(),
             "stop_reason": reason,
             "stop_sequence": matched,
-            "usage": usage_of(self._counts()),
+            "usage": usage_of(self._turn.counts()),
         }
-
-    def _ending(self) -> dict[str, Any]:
-        reason, matched = self._stop()
-        delta = {"stop_reason": reason, "stop_sequence": matched}
-        return {"type": "message_delta", "delta": delta, "usage": usage_of(self._counts())}
-
-    def _stop(self) -> tuple[str | None, str | None]:
-        sequence = self._turn.sequence
-        return self._blocks.stop_reason(sequence.finish_reason, sequence.stop_reason)
-
-    def _counts(self) -> TurnCounts:
-        return self._turn.counts()
 
 
 def _encoded(*events: dict[str, Any]) -> bytes:
@@ -159,6 +141,10 @@ def _encoded(*events: dict[str, Any]) -> bytes:
 def _error_body(error: APIError) -> dict[str, Any]:
     kind = _ERROR_TYPES.get(error.status, "api_error")
     return {"type": "error", "error": {"type": kind, "message": error.message}}
+
+
+def _error_event(error: BaseException) -> bytes:
+    return _encoded(_error_body(as_api_error(error)))
 
 
 def _error_response(error: APIError) -> Response:

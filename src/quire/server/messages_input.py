@@ -5,41 +5,30 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quire.core.errors import RequestError
+from quire.server import as_chat
+from quire.server.as_chat import ChatMessage, function_call, function_tool, joined_text
 from quire.server.errors import refused
 from quire.server.protocol.chat import ChatCompletionRequest
 from quire.server.protocol.messages import Conversation, MessagesRequest
-from quire.server.responses_input import checked_chat
 
-ChatMessage = dict[str, Any]
 Block = Mapping[str, Any]
 
-# Chat's own ways of saying what a messages body says otherwise.
-_NOT_FROM_EXTRAS = frozenset(
-    {
-        "n",
-        "echo",
-        "stop",
-        "logprobs",
-        "top_logprobs",
-        "prompt_logprobs",
-        "max_completion_tokens",
-        "stream_options",
-        "response_format",
-    }
-)
+_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
-def chat_request(body: MessagesRequest) -> ChatCompletionRequest:
-    """The chat body that does what `body` asks for.
+def chat_request(body: Conversation) -> ChatCompletionRequest:
+    """The chat body that does what `body` asks for, or has its prompt.
 
     Raises:
         RequestError, APIError, RequestValidationError: naming the field.
     """
-    extras = {k: v for k, v in (body.model_extra or {}).items() if k not in _NOT_FROM_EXTRAS}
-    return checked_chat(
-        {
-            **extras,
-            **conversation(body),
+    messages = _messages(body)
+    fields: dict[str, Any] = {"model": body.model, "messages": messages}
+    if messages[-1]["role"] == "assistant" and not messages[-1].get("tool_calls"):
+        # The answer goes on with what the client began.
+        fields |= {"add_generation_prompt": False, "continue_final_message": True}
+    if isinstance(body, MessagesRequest):
+        fields |= {
             "stream": body.stream,
             "max_tokens": body.max_tokens,
             "stop": body.stop_sequences,
@@ -47,19 +36,7 @@ def chat_request(body: MessagesRequest) -> ChatCompletionRequest:
             "top_p": body.top_p,
             "top_k": body.top_k,
         }
-    )
-
-
-def conversation(body: Conversation) -> dict[str, Any]:
-    """The fields of a chat body that make the prompt. Raises as `chat_request`."""
-    messages = _messages(body)
-    data: dict[str, Any] = {"model": body.model, "messages": messages}
-    if messages[-1]["role"] == "assistant" and not messages[-1].get("tool_calls"):
-        # The answer goes on with what the client began.
-        data |= {"add_generation_prompt": False, "continue_final_message": True}
-    data |= _tools(body)
-    data |= _thinking(body)
-    return data
+    return as_chat.chat_request(body, fields | _tools(body) | _thinking(body) | _form(body))
 
 
 # --- messages ---
@@ -68,19 +45,15 @@ def conversation(body: Conversation) -> dict[str, Any]:
 def _messages(body: Conversation) -> list[ChatMessage]:
     made: list[ChatMessage] = []
     if body.system is not None:
-        system = body.system
-        text = system if isinstance(system, str) else _texts(system, "system")
-        made.append({"role": "system", "content": text})
+        made.append({"role": "system", "content": joined_text(body.system, "system")})
     for index, message in enumerate(body.messages):
         place = f"messages[{index}]"
-        if isinstance(message.content, str):
-            made.append({"role": message.role, "content": message.content})
-        elif message.role == "assistant":
+        if message.role == "assistant":
             made.append(_assistant(message.content, place))
-        elif message.role == "system":
-            made.append({"role": "system", "content": _texts(message.content, place)})
-        else:
+        elif message.role == "user" and not isinstance(message.content, str):
             made += _user(message.content, place)
+        else:
+            made.append({"role": message.role, "content": joined_text(message.content, place)})
     return made
 
 
@@ -89,112 +62,83 @@ def _user(blocks: Sequence[Block], place: str) -> list[ChatMessage]:
     results = [_result(block, place) for block in blocks if block.get("type") == "tool_result"]
     others = [block for block in blocks if block.get("type") != "tool_result"]
     if others or not results:
-        results.append({"role": "user", "content": _texts(others, place)})
+        results.append({"role": "user", "content": joined_text(others, place)})
     return results
 
 
 def _result(block: Block, place: str) -> ChatMessage:
-    content = block.get("content") or ""
-    text = content if isinstance(content, str) else _texts(content, place)
+    text = joined_text(block.get("content") or "", place)
     if block.get("is_error") and not text.lower().startswith("error"):
         text = f"Error: {text}"
     return {"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": text}
 
 
-def _assistant(blocks: Sequence[Block], place: str) -> ChatMessage:
-    texts: list[Block] = []
-    thoughts: list[str] = []
-    calls: list[dict[str, Any]] = []
-    for block in blocks:
-        match block.get("type"):
-            case "thinking":
-                thoughts.append(str(block.get("thinking") or ""))
-            case "redacted_thinking":
-                pass  # it was readable to another server only
-            case "tool_use":
-                calls.append(_call(block, place))
-            case _:
-                texts.append(block)
-    message: ChatMessage = {"role": "assistant", "content": _texts(texts, place) if texts else None}
+def _assistant(content: str | list[dict[str, Any]], place: str) -> ChatMessage:
+    if isinstance(content, str):
+        return {"role": "assistant", "content": content}
+    kept: dict[Any, list[Block]] = {}
+    for block in content:
+        kept.setdefault(block.get("type"), []).append(block)
+    kept.pop("redacted_thinking", None)  # it was readable to another server only
+    thoughts = [str(block.get("thinking") or "") for block in kept.pop("thinking", ())]
+    calls = [_call(block, place) for block in kept.pop("tool_use", ())]
+    texts = [block for blocks in kept.values() for block in blocks]
+    message: ChatMessage = {"role": "assistant", "content": joined_text(texts, place)}
     if thoughts:
         message["reasoning_content"] = "".join(thoughts)
     if calls:
-        message["tool_calls"] = calls
-    elif message["content"] is None:
-        message["content"] = ""
+        message |= {"tool_calls": calls, "content": message["content"] or None}
     return message
 
 
 def _call(block: Block, place: str) -> dict[str, Any]:
-    name, given = block.get("name"), block.get("input")
-    if not isinstance(name, str) or not isinstance(given, dict):
-        raise RequestError(f"{place} has a tool_use block without a name or an input", "messages")
-    function = {"name": name, "arguments": json.dumps(given, ensure_ascii=False)}
-    return {"id": block.get("id"), "type": "function", "function": function}
-
-
-def _texts(blocks: Any, place: str) -> str:
-    if not isinstance(blocks, list):
-        raise RequestError(f"{place} needs a text or a list of blocks", place.split("[")[0])
-    texts = []
-    for block in blocks:
-        kind = block.get("type") if isinstance(block, Mapping) else type(block).__name__
-        if kind != "text" or not isinstance(block.get("text"), str):
-            raise RequestError(
-                f"{place} has a block of type {kind!r}; only text is supported here",
-                place.split("[")[0],
-            )
-        texts.append(block["text"])
-    return "\n".join(texts)
+    given = block.get("input")
+    arguments = json.dumps(given, ensure_ascii=False) if isinstance(given, dict) else None
+    return function_call(block.get("id"), block.get("name"), arguments, f"{place}: tool_use")
 
 
 # --- tools, thinking, form ---
 
 
 def _tools(body: Conversation) -> dict[str, Any]:
-    if not body.tools:
-        return {}
-    data: dict[str, Any] = {"tools": [_tool(tool, i) for i, tool in enumerate(body.tools)]}
-    choice = body.tool_choice
-    if choice is None:
-        return data
-    if choice.type == "tool":
-        if choice.name is None:
-            raise RequestError("tool_choice of type tool needs a name", "tool_choice")
-        data["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
-    else:
-        data["tool_choice"] = {"auto": "auto", "any": "required", "none": "none"}[choice.type]
-    data["parallel_tool_calls"] = not choice.disable_parallel_tool_use
-    return data
+    tools = [_tool(tool, index) for index, tool in enumerate(body.tools or [])]
+    if body.tool_choice is None:
+        return as_chat.tool_fields(tools, None)
+    kind, name = body.tool_choice.type, body.tool_choice.name
+    if kind == "tool" and name is None:
+        raise RequestError("tool_choice of type tool needs a name", "tool_choice")
+    named = {"type": "function", "function": {"name": name}}
+    return {
+        **as_chat.tool_fields(tools, named if kind == "tool" else _CHOICES[kind]),
+        "parallel_tool_calls": not body.tool_choice.disable_parallel_tool_use,
+    }
 
 
 def _tool(tool: Mapping[str, Any], index: int) -> dict[str, Any]:
     kind = tool.get("type") or "custom"
     if kind != "custom":
         raise refused(f"tools[{index}] of type {kind!r}", "only tools that the client runs work")
-    if not isinstance(tool.get("name"), str):
-        raise RequestError(f"tools[{index}] has no name", "tools")
-    function = {"name": tool["name"], "parameters": tool.get("input_schema") or {}}
-    if tool.get("description") is not None:
-        function["description"] = tool["description"]
-    return {"type": "function", "function": function}
+    return function_tool(tool, "input_schema", index)
 
 
 def _thinking(body: Conversation) -> dict[str, Any]:
-    """How much to think, and the answer's form."""
-    data: dict[str, Any] = {}
-    kind = (body.thinking or {}).get("type")
-    if kind is not None:
+    """How much to think."""
+    fields: dict[str, Any] = {}
+    if body.thinking is not None:
         given = (body.model_extra or {}).get("chat_template_kwargs")
-        given = given if isinstance(given, dict) else {}
-        data["chat_template_kwargs"] = {"enable_thinking": kind != "disabled", **given}
-    config = body.output_config or {}
-    if config.get("effort") is not None:
-        data["reasoning_effort"] = config["effort"]
-    wanted = config.get("format")
-    if wanted is not None:
-        if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":
-            raise RequestError("output_config.format must be of type json_schema", "output_config")
-        schema = {"name": "output", "schema": wanted.get("schema")}
-        data["response_format"] = {"type": "json_schema", "json_schema": schema}
-    return data
+        thinks = {"enable_thinking": body.thinking.type != "disabled"}
+        fields["chat_template_kwargs"] = thinks | (given if isinstance(given, dict) else {})
+    if body.output_config is not None and body.output_config.effort is not None:
+        fields["reasoning_effort"] = body.output_config.effort
+    return fields
+
+
+def _form(body: Conversation) -> dict[str, Any]:
+    """The answer's form."""
+    wanted = body.output_format or (body.output_config and body.output_config.format)
+    if not wanted:
+        return {}
+    if wanted.get("type") != "json_schema":
+        raise RequestError("output_config.format must be of type json_schema", "output_config")
+    schema = {"name": "output", "schema": wanted.get("schema")}
+    return {"response_format": {"type": "json_schema", "json_schema": schema}}

@@ -9,6 +9,13 @@ from quire.server.turn_parts import Part, PartEvent, PartReader
 
 EventBody = dict[str, Any]
 
+# Part -> (its block's type, the field that holds its text; its deltas' type, their field).
+_FORMS = {
+    "reasoning": ("thinking", "thinking", "thinking_delta", "thinking"),
+    "text": ("text", "text", "text_delta", "text"),
+    "call": ("tool_use", "input", "input_json_delta", "partial_json"),
+}
+
 
 class ContentBlocks:
     """The blocks of one message."""
@@ -25,8 +32,11 @@ class ContentBlocks:
         return [made for event in self._reader.finish() for made in _events(event)]
 
     def blocks(self) -> list[dict[str, Any]]:
-        """All of them, complete."""
-        return [_block(part) for part in self._reader.parts]
+        """All of them, as they are now."""
+        return [
+            _block(part, _arguments(part.text) if part.kind == "call" else part.text)
+            for part in self._reader.parts
+        ]
 
     def stop_reason(
         self, reason: FinishReason | None, matched: int | str | None
@@ -36,7 +46,7 @@ class ContentBlocks:
             return None, None
         if reason == "length":
             return "max_tokens", None
-        if isinstance(matched, str):
+        if reason == "stop" and isinstance(matched, str):
             return "stop_sequence", matched
         calls = any(part.kind == "call" for part in self._reader.parts)
         return ("tool_use" if calls else "end_turn"), None
@@ -55,49 +65,26 @@ def usage_of(counts: TurnCounts) -> dict[str, int]:
 def _events(event: PartEvent) -> list[EventBody]:
     part = event.part
     if event.what == "open":
-        start = {"type": "content_block_start", "index": part.index, "content_block": _empty(part)}
-        return [start]
+        block = _block(part, {} if part.kind == "call" else "")
+        return [{"type": "content_block_start", "index": part.index, "content_block": block}]
     if event.what == "more":
-        return [_delta(part, _DELTAS[part.kind], event.text)]
+        *_, kind, field = _FORMS[part.kind]
+        return [_delta(part, kind, field, event.text)]
     stop = {"type": "content_block_stop", "index": part.index}
     if part.kind == "reasoning":  # clients wait for a signature; nobody here checks it
-        return [_delta(part, ("signature_delta", "signature"), ""), stop]
+        return [_delta(part, "signature_delta", "signature", ""), stop]
     return [stop]
 
 
-_DELTAS = {
-    "reasoning": ("thinking_delta", "thinking"),
-    "text": ("text_delta", "text"),
-    "call": ("input_json_delta", "partial_json"),
-}
-
-
-def _delta(part: Part, names: tuple[str, str], text: str) -> EventBody:
-    kind, field = names
+def _delta(part: Part, kind: str, field: str, text: str) -> EventBody:
     delta = {"type": kind, field: text}
     return {"type": "content_block_delta", "index": part.index, "delta": delta}
 
 
-def _empty(part: Part) -> dict[str, Any]:
-    match part.kind:
-        case "reasoning":
-            return {"type": "thinking", "thinking": "", "signature": ""}
-        case "call":
-            return {"type": "tool_use", "id": part.call_id, "name": part.name, "input": {}}
-        case _:
-            return {"type": "text", "text": ""}
-
-
-def _block(part: Part) -> dict[str, Any]:
-    block = _empty(part)
-    match part.kind:
-        case "reasoning":
-            block["thinking"] = part.text
-        case "call":
-            block["input"] = _arguments(part.text)
-        case _:
-            block["text"] = part.text
-    return block
+def _block(part: Part, value: Any) -> dict[str, Any]:
+    kind, field, *_ = _FORMS[part.kind]
+    more = {"call": {"id": part.call_id, "name": part.name}, "reasoning": {"signature": ""}}
+    return {"type": kind, **more.get(part.kind, {}), field: value}
 
 
 def _arguments(text: str) -> dict[str, Any]:

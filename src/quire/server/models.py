@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 
 from quire.server.ids import random_id
 from quire.server.json_body import json_response
@@ -29,6 +29,8 @@ async def show_model(name: str, http: Request) -> Response:
     """One of them."""
     state = state_of(http)
     state.ready()
+    if not name:
+        raise HTTPException(404)
     state.check_model(name)
     return json_response(_card(state, name))
 

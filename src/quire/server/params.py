@@ -3,11 +3,11 @@
 import math
 from typing import Any
 
-from quire.core.config import ServerConfig
 from quire.core.errors import RequestError
-from quire.core.sampling_params import SamplingParams
+from quire.core.sampling_params import RepetitionDetection, SamplingParams
+from quire.server.config import ServerConfig
 from quire.server.errors import APIError, bad_field, refused
-from quire.server.protocol.common import GenerationBody
+from quire.server.protocol.common import GenerationBody, RepetitionBody
 
 MAX_TEMPERATURE = 2.0
 MAX_CACHE_SALT = 128
@@ -15,7 +15,6 @@ _SALT_FORBIDDEN = "@/\\\0"
 
 # Known parameters that are not supported -> the values that ask for nothing.
 _REFUSED: dict[str, tuple[object, ...]] = {
-    "use_beam_search": (None, False),
     "logprob_token_ids": (None, []),
     "prompt_embeds": (None,),
     "mm_processor_kwargs": (None, {}),
@@ -24,10 +23,10 @@ _REFUSED: dict[str, tuple[object, ...]] = {
     "ec_transfer_params": (None, {}),
     "vllm_xargs": (None, {}),
     "watermarking": (None, False, {}),
-    "repetition_detection": (None,),
     "routed_experts_prompt_start": (None,),
     "return_weight_versions": (None, False),
     "thinking_token_budget": (None, -1),
+    "logits_processors": (None, []),
     "functions": (None, []),
     "function_call": (None, "none"),
 }
@@ -58,7 +57,8 @@ def check_body(body: GenerationBody, config: ServerConfig, num_prompts: int = 1)
     for name, nothing in _REFUSED.items():
         if name in extra and extra[name] not in nothing:
             raise refused(name, _REMEDIES.get(name, "leave it out"))
-    _check_best_of(extra.get("best_of"), body.n)
+    if extra.get("best_of") not in (None, 1, body.n):
+        raise refused("best_of", "use n")
     if body.stream_options is not None and not body.stream:
         raise RequestError("stream_options needs stream=true", "stream_options")
     if isinstance(body.stop, list) and len(body.stop) > config.max_stop_strings:
@@ -80,11 +80,6 @@ def check_body(body: GenerationBody, config: ServerConfig, num_prompts: int = 1)
             "truncation_side must be 'left' or 'right'", "truncation_side", body.truncation_side
         )
     check_cache_salt(body.cache_salt)
-
-
-def _check_best_of(best_of: object, n: int | None) -> None:
-    if best_of not in (None, 1, n):
-        raise refused("best_of", "use n")
 
 
 def _check_count(n: int | None, num_prompts: int, config: ServerConfig) -> None:
@@ -145,7 +140,7 @@ def sampling_params(
         if value is not None:
             chosen[name] = value
     return SamplingParams(
-        n=1 if body.n is None else body.n,
+        n=1 if body.n is None or body.use_beam_search else body.n,
         **chosen,
         seed=body.seed,
         stop=body.stop,
@@ -161,7 +156,18 @@ def sampling_params(
         logit_bias=_logit_bias(body.logit_bias),
         allowed_token_ids=body.allowed_token_ids,
         bad_words=body.bad_words,
+        repetition_detection=_repetition(body.repetition_detection),
         **more,
+    )
+
+
+def _repetition(given: RepetitionBody | None) -> RepetitionDetection | None:
+    if given is None:
+        return None
+    return RepetitionDetection(
+        max_pattern_size=given.max_pattern_size,
+        min_pattern_size=given.min_pattern_size,
+        min_count=given.min_count,
     )
 
 

@@ -1,14 +1,18 @@
 """Which parsers take a model's answers apart, decided once per server."""
 
+import logging
 from dataclasses import dataclass
 
-from quire.core.config import ServerConfig
 from quire.core.errors import QuireError
+from quire.server.config import ServerConfig
 from quire.text.chat import choose_template
+from quire.text.reasoning.detect import detect_reasoning_parser
 from quire.text.reasoning.formats import reasoning_format_of
 from quire.text.tokenizer import Tokenizer
 from quire.text.tools.detect import detect_tool_parser
 from quire.text.tools.parser import tool_format_of
+
+logger = logging.getLogger("quire")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,31 +23,37 @@ class OutputParsers:
     reasoning: str | None = None
 
 
-def choose_parsers(
-    config: ServerConfig, tokenizer: Tokenizer | None, chat_template: str | None
-) -> OutputParsers:
-    """What was asked for, else what the chat template shows.
+def check_parsers(config: ServerConfig) -> None:
+    """Before anything is loaded.
 
     Raises:
         ConfigError: no such parser.
     """
+    if config.tool_call_parser:
+        tool_format_of(config.tool_call_parser)
+    if config.reasoning_parser:
+        reasoning_format_of(config.reasoning_parser)
+
+
+def choose_parsers(
+    config: ServerConfig, tokenizer: Tokenizer | None, template: str
+) -> OutputParsers:
+    """What was asked for ("" is none), else what the chat template shows."""
     tools, reasoning = config.tool_call_parser, config.reasoning_parser
-    if tools:
-        tool_format_of(tools)  # refuses an unknown name
-    elif tokenizer is not None:
-        tools = _detected(tokenizer, chat_template)
-    if reasoning:
-        reasoning_format_of(reasoning)
+    if tokenizer is not None and tools is None:
+        special = [tokenizer.added_tokens.get(i, "") for i in tokenizer.special_ids]
+        tools = detect_tool_parser(template, special)
+    if reasoning is None:
+        reasoning = detect_reasoning_parser(template)
+        if reasoning is not None:
+            logger.info("reasoning is parsed as '%s', by the chat template", reasoning)
     return OutputParsers(tools or None, reasoning or None)
 
 
-def _detected(tokenizer: Tokenizer, chat_template: str | None) -> str | None:
-    special = [tokenizer.added_tokens.get(i, "") for i in tokenizer.special_ids]
-    return detect_tool_parser(template_source(tokenizer, chat_template), special)
-
-
-def template_source(tokenizer: Tokenizer, chat_template: str | None) -> str:
+def template_source(tokenizer: Tokenizer | None, chat_template: str | None) -> str:
     """The template that conversations with tools go through; empty if there is none."""
+    if tokenizer is None:
+        return ""
     try:
         return choose_template(tokenizer, chat_template, with_tools=True)
     except QuireError:

@@ -6,11 +6,10 @@ A turn is a chat turn in another dress (`chat.open_chat`). Kept responses are in
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.types import DecoratedCallable
 from starlette.types import Message
 
 from quire.core.errors import RequestError
@@ -24,26 +23,18 @@ from quire.server.protocol.responses import ResponsesRequest
 from quire.server.responses_input import Item, chat_request, input_items
 from quire.server.responses_output import OutputItems, usage_of
 from quire.server.responses_store import ResponseStore, StoredResponse
-from quire.server.routes import GENERATION_ERRORS, JSON_ONLY, state_of
+from quire.server.routes import GENERATION_ERRORS, post, state_of
 from quire.server.sse import EventStream, named_event
 
 router = APIRouter()
+_HOW: dict[str, Any] = {
+    "response_model": None,
+    "responses": GENERATION_ERRORS,
+    "tags": ["OpenAI"],
+}
 
 
-def _route(
-    method: str, path: str, dependencies: Sequence[Any] = ()
-) -> Callable[[DecoratedCallable], DecoratedCallable]:
-    return router.api_route(
-        path,
-        methods=[method],
-        dependencies=dependencies,
-        response_model=None,
-        responses=GENERATION_ERRORS,
-        tags=["OpenAI"],
-    )
-
-
-@_route("POST", "/v1/responses", JSON_ONLY)
+@post(router, "/v1/responses", "OpenAI")
 async def create_response(body: ResponsesRequest, http: Request) -> Response:
     """Answer one turn of a conversation."""
     state = state_of(http)
@@ -54,23 +45,19 @@ async def create_response(body: ResponsesRequest, http: Request) -> Response:
     earlier: list[Item] = []
     if body.previous_response_id is not None:
         earlier = _previous(state.responses, body.previous_response_id, owner)
-    chat = chat_request(body, [*earlier, *given])
-    job, shape = await open_chat(state, chat, _detached(http) if body.background else http)
-    try:
-        answer = ResponseAnswer(body, ChatTurn(job, shape), shape.facts.model)
-        answer.keep_in(
-            state.responses, StoredResponse(answer.body, [*earlier, *given], given, owner)
-        )
-        headers = request_id_headers(http, state.config.enable_request_id_headers)
-        if body.background:
-            answer.run_in_background()
-            return json_response(answer.body, headers)
-        if body.stream:
-            interval = state.config.sse_keep_alive_interval
-            return EventStream(answer.events(), job.close, interval, headers)
-    except BaseException:
-        job.close()
-        raise
+    conversation = [*earlier, *given]
+    client = _detached(http) if body.background else http
+    job, shape = await open_chat(state, chat_request(body, conversation), client, "responses")
+    answer = ResponseAnswer(body, ChatTurn(job, shape), shape.facts.model)
+    if body.store is not False:
+        answer.keep_in(state.responses, StoredResponse(answer.body, conversation, given, owner))
+    headers = request_id_headers(http, state.config.enable_request_id_headers)
+    if body.background:
+        answer.run_in_background()
+        return json_response(answer.body, headers)
+    if body.stream:
+        interval = state.config.sse_keep_alive_interval
+        return EventStream(answer.events(), job.close, interval, headers)
     try:
         await answer.whole()
         return json_response(answer.body, headers)
@@ -78,13 +65,13 @@ async def create_response(body: ResponsesRequest, http: Request) -> Response:
         job.close()
 
 
-@_route("GET", "/v1/responses/{response_id}")
+@router.get("/v1/responses/{response_id}", **_HOW)
 async def get_response(response_id: str, http: Request) -> Response:
     """A kept response, as it is now."""
     return json_response(_kept(http, response_id).body)
 
 
-@_route("GET", "/v1/responses/{response_id}/input_items")
+@router.get("/v1/responses/{response_id}/input_items", **_HOW)
 async def list_input_items(response_id: str, http: Request) -> Response:
     """What a kept response answered."""
     items = [
@@ -95,14 +82,14 @@ async def list_input_items(response_id: str, http: Request) -> Response:
     return json_response({"object": "list", "data": items, **ends})
 
 
-@_route("DELETE", "/v1/responses/{response_id}")
+@router.delete("/v1/responses/{response_id}", **_HOW)
 async def delete_response(response_id: str, http: Request) -> Response:
     """Forget a kept response."""
     state_of(http).responses.delete(response_id, http.scope.get(KEY_SCOPE))
     return json_response({"id": response_id, "object": "response.deleted", "deleted": True})
 
 
-@_route("POST", "/v1/responses/{response_id}/cancel")
+@router.post("/v1/responses/{response_id}/cancel", **_HOW)
 async def cancel_response(response_id: str, http: Request) -> Response:
     """Stop a response that is made in the background."""
     kept = _kept(http, response_id)
@@ -126,13 +113,11 @@ class ResponseAnswer:
         self._output = OutputItems()
         self._kept: StoredResponse | None = None
         self._store: ResponseStore | None = None
-        self._stores = body.store is not False
         self.body = _first_body(body, turn, model)
 
     def keep_in(self, store: ResponseStore, entry: StoredResponse) -> None:
-        """Where the answer goes when it is complete, if the client wants it kept."""
-        if self._stores:
-            self._store, self._kept = store, entry
+        """Where the answer goes when it is complete."""
+        self._store, self._kept = store, entry
 
     # --- three ways to make it ---
 
@@ -192,7 +177,7 @@ class ResponseAnswer:
 
     @property
     def _complete(self) -> bool:
-        return self._turn.sequence.finish_reason == "stop"
+        return self._turn.sequence.finish_reason != "length"
 
     def _finish(self) -> None:
         body = self.body
@@ -266,7 +251,7 @@ def _check(body: ResponsesRequest) -> None:
 
 def _previous(store: ResponseStore, name: str, owner: str | None) -> list[Item]:
     """The conversation up to a kept response."""
-    kept = store.get(name, owner)
+    kept = store.get(name, owner, "previous_response_id")
     if kept.task is not None:
         raise RequestError(
             "the previous response is still being made; wait for it", "previous_response_id", name

@@ -3,22 +3,16 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
-
 from quire.core.errors import RequestError
+from quire.server import as_chat
+from quire.server.as_chat import ChatMessage, function_call, function_tool, joined_text
 from quire.server.errors import refused
 from quire.server.protocol.chat import ChatCompletionRequest
 from quire.server.protocol.responses import ResponsesRequest
 
 Item = dict[str, Any]
-ChatMessage = dict[str, Any]
 
-# Chat's own ways of saying what a responses body says otherwise.
-_NOT_FROM_EXTRAS = frozenset(
-    {"messages", "n", "echo", "logprobs", "max_tokens", "max_completion_tokens", "stream_options"}
-)
-_TEXT_PARTS = ("input_text", "output_text", "text", "refusal", "reasoning_text", "summary_text")
+_TEXTS = ("input_text", "output_text", "text", "refusal", "reasoning_text", "summary_text")
 
 
 def chat_request(body: ResponsesRequest, items: Sequence[Item]) -> ChatCompletionRequest:
@@ -30,10 +24,7 @@ def chat_request(body: ResponsesRequest, items: Sequence[Item]) -> ChatCompletio
     Raises:
         RequestError, APIError, RequestValidationError: naming the field.
     """
-    extras = {k: v for k, v in (body.model_extra or {}).items() if k not in _NOT_FROM_EXTRAS}
-    tools, choice = _tools(body)
-    data: dict[str, Any] = {
-        **extras,
+    fields: dict[str, Any] = {
         "model": body.model,
         "messages": messages_of(items, body.instructions),
         "stream": body.stream,
@@ -47,26 +38,12 @@ def chat_request(body: ResponsesRequest, items: Sequence[Item]) -> ChatCompletio
         "request_id": body.request_id,
         "user": body.user,
     }
-    if tools:
-        data |= {"tools": tools, "tool_choice": choice}
+    if body.truncation == "auto":  # the latest tokens of the conversation that there is room for
+        fields["truncate_prompt_tokens"] = -1
     wanted = body.text.format if body.text else None
     if wanted is not None:
-        data["response_format"] = _response_format(wanted)
-    return checked_chat(data)
-
-
-def checked_chat(data: Mapping[str, Any]) -> ChatCompletionRequest:
-    """A chat body out of another API's. Raises RequestValidationError, as the route itself
-    would."""
-    try:
-        return ChatCompletionRequest.model_validate(data)
-    except ValidationError as error:
-        raise RequestValidationError(
-            [{**each, "loc": ("body", *each["loc"])} for each in error.errors()]
-        ) from None
-
-
-# --- items ---
+        fields["response_format"] = _response_format(wanted)
+    return as_chat.chat_request(body, fields | _tools(body))
 
 
 def input_items(body: ResponsesRequest) -> list[Item]:
@@ -78,6 +55,9 @@ def input_items(body: ResponsesRequest) -> list[Item]:
     return body.input
 
 
+# --- items ---
+
+
 def messages_of(items: Sequence[Item], instructions: str | None) -> list[ChatMessage]:
     """A conversation as chat messages. What is said before its first turn is one system message,
     because most templates know no more than one.
@@ -87,7 +67,7 @@ def messages_of(items: Sequence[Item], instructions: str | None) -> list[ChatMes
     """
     system = [] if instructions is None else [instructions]
     messages: list[ChatMessage] = []
-    for message in _joined(_message(item, index) for index, item in enumerate(items)):
+    for message in _joined(_message(item, f"input[{i}]") for i, item in enumerate(items)):
         if message["role"] == "system" and not messages:
             system.append(message["content"])
         else:
@@ -97,57 +77,38 @@ def messages_of(items: Sequence[Item], instructions: str | None) -> list[ChatMes
     return messages
 
 
-def _message(item: Item, index: int) -> ChatMessage:
-    kind = item.get("type") or "message"
-    if kind == "message":
-        role = item.get("role")
-        if role not in ("user", "assistant", "system", "developer"):
-            roles = "user, assistant, system or developer"
-            raise _wrong(index, f"needs a role of {roles}, got {role!r}")
-        content = _text(item.get("content"), index)
-        return {"role": "system" if role == "developer" else role, "content": content}
-    if kind == "function_call":
-        function = {"name": item.get("name"), "arguments": item.get("arguments") or "{}"}
-        if not all(isinstance(value, str) for value in function.values()):
-            raise _wrong(index, "is a call without a name, or whose arguments are no text")
-        call = {"id": item.get("call_id"), "type": "function", "function": function}
-        return {"role": "assistant", "content": None, "tool_calls": [call]}
-    if kind == "function_call_output":
-        output = _text(item.get("output"), index)
-        return {"role": "tool", "tool_call_id": item.get("call_id"), "content": output}
-    if kind == "reasoning":
-        thought = _text(item.get("content") or item.get("summary") or "", index)
-        return {"role": "assistant", "content": None, "reasoning_content": thought}
-    raise _wrong(index, f"is of type {kind!r}, which is not supported")
-
-
-def _text(content: Any, index: int) -> str:
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise _wrong(index, "needs a text or a list of parts")
-    texts = []
-    for part in content:
-        kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-        if kind not in _TEXT_PARTS:
-            raise _wrong(index, f"has a part of type {kind!r}; only text is supported")
-        text = part.get("refusal" if kind == "refusal" else "text")
-        if not isinstance(text, str):
-            raise _wrong(index, "has a part without a text")
-        texts.append(text)
-    return "\n".join(texts)
-
-
-def _wrong(index: int, what: str) -> RequestError:
-    return RequestError(f"input[{index}] {what}", "input")
+def _message(item: Item, place: str) -> ChatMessage:
+    match item.get("type") or "message":
+        case "message":
+            role = "system" if item.get("role") == "developer" else item.get("role")
+            if role not in ("user", "assistant", "system"):
+                roles = "user, assistant, system or developer"
+                raise RequestError(f"{place} needs a role of {roles}, got {role!r}", "input")
+            return {"role": role, "content": joined_text(item.get("content"), place, _TEXTS)}
+        case "function_call":
+            arguments = item.get("arguments") or "{}"
+            call = function_call(item.get("call_id"), item.get("name"), arguments, place)
+            return {"role": "assistant", "content": None, "tool_calls": [call]}
+        case "function_call_output":
+            output = joined_text(item.get("output"), place, _TEXTS)
+            return {"role": "tool", "tool_call_id": item.get("call_id"), "content": output}
+        case "reasoning":
+            thought = joined_text(item.get("content") or item.get("summary") or "", place, _TEXTS)
+            return {"role": "assistant", "content": None, "reasoning_content": thought}
+        case kind:
+            raise RequestError(f"{place} is of type {kind!r}, which is not supported", "input")
 
 
 def _joined(messages: Iterator[ChatMessage]) -> Iterator[ChatMessage]:
     """The assistant's reasoning, text and calls in a row are one message."""
     last: ChatMessage | None = None
     for message in messages:
-        if last is not None and _fits(last, message):
-            _absorb(last, message)
+        if last is not None and _goes_on(last, message):
+            calls = [*last.get("tool_calls", ()), *message.get("tool_calls", ())]
+            thought = last.get("reasoning_content", "") + message.get("reasoning_content", "")
+            last["content"] = last["content"] or message["content"]
+            last |= {"tool_calls": calls} if calls else {}
+            last |= {"reasoning_content": thought} if thought else {}
             continue
         if last is not None:
             yield last
@@ -156,60 +117,40 @@ def _joined(messages: Iterator[ChatMessage]) -> Iterator[ChatMessage]:
         yield last
 
 
-def _fits(last: ChatMessage, message: ChatMessage) -> bool:
+def _goes_on(last: ChatMessage, message: ChatMessage) -> bool:
     """Whether the message goes on where the last one ended, rather than being a turn of its own."""
     if not last["role"] == message["role"] == "assistant":
         return False
-    if message.get("tool_calls"):
-        return True
-    return "tool_calls" not in last and last["content"] is None
-
-
-def _absorb(last: ChatMessage, message: ChatMessage) -> None:
-    if message.get("tool_calls"):
-        last.setdefault("tool_calls", []).extend(message["tool_calls"])
-    if message["content"] is not None:
-        last["content"] = message["content"]
-    if "reasoning_content" in message:
-        earlier = last.get("reasoning_content", "")
-        last["reasoning_content"] = earlier + message["reasoning_content"]
+    return bool(message.get("tool_calls")) or ("tool_calls" not in last and not last["content"])
 
 
 # --- tools and formats ---
 
 
-def _tools(body: ResponsesRequest) -> tuple[list[dict[str, Any]], Any]:
-    """Chat's `tools` and `tool_choice`."""
+def _tools(body: ResponsesRequest) -> dict[str, Any]:
     tools = [_tool(tool, index) for index, tool in enumerate(body.tools or [])]
     choice = body.tool_choice
-    if not isinstance(choice, dict):
-        return tools, choice
-    kind = choice.get("type")
-    if kind == "function":
-        return tools, {"type": "function", "function": {"name": choice.get("name")}}
-    if kind == "allowed_tools":
+    kind = choice.get("type") if isinstance(choice, dict) else "a name"
+    if isinstance(choice, dict) and kind == "function":
+        choice = {"type": "function", "function": {"name": choice.get("name")}}
+    elif isinstance(choice, dict) and kind == "allowed_tools":
         allowed = choice.get("tools")
         if not isinstance(allowed, list):
             raise RequestError("tool_choice of type allowed_tools needs tools", "tool_choice")
         names = [t.get("name") for t in allowed if isinstance(t, dict)]
-        return [t for t in tools if t["function"]["name"] in names], choice.get("mode", "auto")
-    raise RequestError(
-        "tool_choice must be auto, required, none, a function or allowed_tools", "tool_choice", kind
-    )
+        tools = [t for t in tools if t["function"]["name"] in names]
+        choice = choice.get("mode", "auto")
+    elif isinstance(choice, dict):
+        forms = "auto, required, none, a function or allowed_tools"
+        raise RequestError(f"tool_choice must be {forms}", "tool_choice", kind)
+    return as_chat.tool_fields(tools, choice)
 
 
 def _tool(tool: dict[str, Any], index: int) -> dict[str, Any]:
     kind = tool.get("type")
     if kind != "function":
         raise refused(f"tools[{index}] of type {kind!r}", "only function tools run here")
-    given = tool.get("function", tool)
-    if not isinstance(given, dict) or not isinstance(given.get("name"), str):
-        raise RequestError(f"tools[{index}] has no name", "tools")
-    fields = ("name", "description", "parameters", "strict")
-    return {
-        "type": "function",
-        "function": {name: given[name] for name in fields if given.get(name) is not None},
-    }
+    return function_tool(tool.get("function", tool), "parameters", index)
 
 
 def _response_format(wanted: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,8 +54,8 @@ class ResponseStore:
         self._num_bytes += response.num_bytes
         self._make_room()
 
-    def get(self, name: str, owner: str | None) -> StoredResponse:
-        """A response of that owner.
+    def get(self, name: str, owner: str | None, param: str = "response_id") -> StoredResponse:
+        """A response of that owner; `param` is where its name was given.
 
         Raises:
             APIError: 404, there is none (any more).
@@ -67,7 +67,7 @@ class ResponseStore:
                 f"Response with id '{name}' not found: it was not stored, was deleted, or is too"
                 " long ago.",
                 "NotFoundError",
-                "response_id",
+                param,
             )
         self._kept.move_to_end(name)
         return response

@@ -1,12 +1,13 @@
-"""What routes share: how they find the state, and what their documentation says."""
+"""What routes share: how they are declared, and how they find the state."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from fastapi import Depends, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter, Depends, Request
+from fastapi.types import DecoratedCallable
 from pydantic import BaseModel
 
+from quire.server.errors import APIError
 from quire.server.state import ServerState
 
 
@@ -38,6 +39,7 @@ _DESCRIPTIONS = {
     429: "Too busy; Retry-After says when to try again",
     500: "The server failed",
     503: "Not ready, or shutting down",
+    504: "The request's deadline passed",
 }
 
 GENERATION_ERRORS: dict[int | str, dict[str, Any]] = {
@@ -55,15 +57,20 @@ def state_of(http: Request) -> ServerState:
 async def _json_only(http: Request) -> None:
     kind = http.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind != "application/json":
-        raise RequestValidationError(
-            [
-                {
-                    "type": "media_type",
-                    "loc": (),
-                    "msg": "Unsupported Media Type: Only 'application/json' is allowed",
-                }
-            ]
-        )
+        raise APIError(400, "Unsupported Media Type: Only 'application/json' is allowed")
 
 
 JSON_ONLY: Sequence[Any] = [Depends(_json_only)]
+
+
+def post(
+    router: APIRouter, path: str, tag: str
+) -> Callable[[DecoratedCallable], DecoratedCallable]:
+    """An endpoint that takes a JSON body."""
+    return router.post(
+        path,
+        dependencies=JSON_ONLY,
+        response_model=None,
+        responses=GENERATION_ERRORS,
+        tags=[tag],
+    )

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from quire.core.config import EngineConfig, ServerConfig
+from quire.core.config import EngineConfig
 from quire.core.errors import ConfigError
 from quire.engine.remote import RemoteEngine
 from quire.engine.wire import LogFormat
+from quire.metrics.registry import ServerMetrics
 from quire.server.app import create_app
-from quire.server.hooks import Admission, Engine, EngineCallbacks, Metrics
+from quire.server.config import ServerConfig
+from quire.server.hooks import EngineCallbacks, EngineFactory
 from quire.server.state import ServerState
 
 logger = logging.getLogger("quire")
@@ -39,10 +41,10 @@ class _HTTPServer(uvicorn.Server):
 
 def remote_engine(
     engine_config: EngineConfig, config: ServerConfig, log_format: LogFormat = "plain"
-) -> Callable[..., Engine]:
+) -> EngineFactory:
     """The engine in a process of its own, which writes its log lines in `log_format`."""
 
-    def make(callbacks: EngineCallbacks) -> Engine:
+    def make(callbacks: EngineCallbacks) -> RemoteEngine:
         return RemoteEngine(
             engine_config,
             on_outputs=callbacks.on_outputs,
@@ -59,8 +61,7 @@ async def serve(
     engine_config: EngineConfig,
     server_config: ServerConfig,
     *,
-    metrics: Metrics | None = None,
-    admission: Admission | None = None,
+    metrics: ServerMetrics | None = None,
     log_format: LogFormat = "plain",
     on_listening: Callable[[str], None] | None = None,
 ) -> None:
@@ -78,7 +79,6 @@ async def serve(
         server_config,
         remote_engine(engine_config, server_config, log_format),
         metrics=metrics,
-        admission=admission,
     )
     await serve_state(state, on_listening)
 
@@ -255,8 +255,7 @@ def run(
     engine_config: EngineConfig,
     server_config: ServerConfig,
     *,
-    metrics: Metrics | None = None,
-    admission: Admission | None = None,
+    metrics: ServerMetrics | None = None,
     log_format: LogFormat = "plain",
     on_listening: Callable[[str], None] | None = None,
 ) -> None:
@@ -267,7 +266,6 @@ def run(
                 engine_config,
                 server_config,
                 metrics=metrics,
-                admission=admission,
                 log_format=log_format,
                 on_listening=on_listening,
             )

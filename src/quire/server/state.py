@@ -11,25 +11,19 @@ import time
 from dataclasses import dataclass
 
 import quire
-from quire.core.config import EngineConfig, ServerConfig
+from quire.core.config import EngineConfig
 from quire.core.errors import EngineDeadError, QuireError
 from quire.core.messages import AbortRequests, AddRequest, StepOutputs
 from quire.core.model_info import ModelInfo
 from quire.engine.frontend import RequestTracker
 from quire.engine.frontend_tokenizer import open_tokenizer
-from quire.engine.structured import special_token_ids
+from quire.metrics.registry import ServerMetrics
 from quire.server.admission import EngineRoom, FairAdmission
+from quire.server.config import ServerConfig
 from quire.server.dispatch import Dispatcher
 from quire.server.errors import APIError, unavailable
-from quire.server.hooks import (
-    Admission,
-    Engine,
-    EngineCallbacks,
-    EngineFactory,
-    Metrics,
-    NoMetrics,
-)
-from quire.server.parsers import OutputParsers, choose_parsers, template_source
+from quire.server.hooks import EngineCallbacks, EngineFactory
+from quire.server.parsers import OutputParsers, check_parsers, choose_parsers, template_source
 from quire.server.responses_store import ResponseStore
 from quire.structured.check import GrammarChecker
 from quire.text.chat import read_template
@@ -68,19 +62,15 @@ class ServerState:
         server_config: ServerConfig,
         engine_factory: EngineFactory,
         *,
-        metrics: Metrics | None = None,
-        admission: Admission | None = None,
+        metrics: ServerMetrics | None = None,
     ) -> None:
+        check_parsers(server_config)
         self.engine_config = engine_config
         self.config = server_config
-        self.metrics: Metrics = metrics or NoMetrics()
+        self.metrics = metrics or ServerMetrics(self.model_names[0])
         by_priority = engine_config.scheduler.policy == "priority"
-        self.admission: Admission = admission or FairAdmission(
-            server_config, self._room, by_priority=by_priority
-        )
-        self.engine: Engine = engine_factory(
-            EngineCallbacks(self._on_outputs, self._on_restart, self.fail)
-        )
+        self.admission = FairAdmission(server_config, self._room, by_priority=by_priority)
+        self.engine = engine_factory(EngineCallbacks(self._on_outputs, self._on_restart, self.fail))
         self.metrics.watch(self.engine, engine_config, lambda: self.admission.num_waiting)
         self.started_at = time.time()
         self.num_open = 0  # HTTP requests with generations that have not been answered to the end
@@ -120,14 +110,15 @@ class ServerState:
 
     def _assemble(self, tokenizer: Tokenizer | None, info: ModelInfo) -> Serving:
         tracker = RequestTracker(tokenizer, info, self.engine_config.model.max_logprobs)
+        template = template_source(tokenizer, self._chat_template)
         return Serving(
             Dispatcher(tracker, self.engine, self.metrics),
             info,
             tokenizer,
-            choose_parsers(self.config, tokenizer, self._chat_template),
+            choose_parsers(self.config, tokenizer, template),
             self._chat_template,
-            "" if tokenizer is None else template_source(tokenizer, self._chat_template),
-            GrammarChecker({} if tokenizer is None else special_token_ids(tokenizer)),
+            template,
+            tracker.grammars,
             _fingerprint(info),
         )
 

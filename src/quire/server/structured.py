@@ -1,12 +1,26 @@
-"""What a body says about the form of its answer, in any of the three ways it may say so:
-`response_format`, `structured_outputs`, and the older `guided_*`."""
+"""The form of an answer: what a body says of it, in any of the three ways it may say so
+(`response_format`, `structured_outputs`, the older `guided_*`), put together with the reasoning
+before it and the calls beside it."""
 
+import asyncio
 from dataclasses import fields
 from typing import Any
 
 from quire.core.errors import RequestError
 from quire.core.structured_outputs import CONSTRAINTS, StructuredOutputsParams
 from quire.server.protocol.common import GenerationBody
+from quire.server.state import Serving
+from quire.structured.tags import (
+    after_text,
+    any_of,
+    any_text,
+    format_of,
+    sequence,
+    tag,
+    with_format,
+)
+from quire.text.reasoning.formats import reasoning_format_of
+from quire.text.reasoning.parser import prompt_state
 
 _KNOWN = frozenset(field.name for field in fields(StructuredOutputsParams))
 _GUIDED = {
@@ -26,7 +40,8 @@ def structured_outputs(body: GenerationBody) -> StructuredOutputsParams | None:
         RequestError: none of the known forms, or several constraints.
     """
     given: dict[str, Any] = {}
-    for source in (body.structured_outputs or {}, _guided(body), _response_format(body)):
+    guided = {name: getattr(body, field) for field, name in _GUIDED.items()}
+    for source in (body.structured_outputs or {}, guided, _response_format(body)):
         for name, value in source.items():
             if name not in _KNOWN:
                 raise RequestError(
@@ -41,39 +56,32 @@ def structured_outputs(body: GenerationBody) -> StructuredOutputsParams | None:
                     "structured_outputs",
                 )
             given[name] = value
-    if not any(given.get(name) not in (None, False) for name in CONSTRAINTS):
-        if body.structured_outputs:
-            return StructuredOutputsParams(**given)  # which says what is missing
+    # An empty schema, text or list is a constraint too, if a strange one.
+    asked = any(given.get(name) not in (None, False) for name in CONSTRAINTS)
+    if not asked and not body.structured_outputs:
         return None
-    return StructuredOutputsParams(**given)
-
-
-def _guided(body: GenerationBody) -> dict[str, Any]:
-    return {
-        name: getattr(body, field)
-        for field, name in _GUIDED.items()
-        if getattr(body, field) is not None
-    }
+    return StructuredOutputsParams(**given)  # which says what is missing
 
 
 def _response_format(body: GenerationBody) -> dict[str, Any]:
     wanted = body.response_format
     if wanted is None:
         return {}
-    kind = wanted.get("type")
-    if kind == "text":
-        return {}
-    if kind == "json_object":
-        return {"json_object": True}
-    if kind == "json_schema":
-        return {"json": _schema(wanted)}
-    if kind == "structural_tag":
-        return {"structural_tag": wanted}
-    raise RequestError(
-        "response_format's type must be text, json_object, json_schema or structural_tag",
-        "response_format",
-        kind,
-    )
+    match wanted.get("type"):
+        case "text":
+            return {}
+        case "json_object":
+            return {"json_object": True}
+        case "json_schema":
+            return {"json": _schema(wanted)}
+        case "structural_tag":
+            return {"structural_tag": wanted}
+        case kind:
+            raise RequestError(
+                "response_format's type must be text, json_object, json_schema or structural_tag",
+                "response_format",
+                kind,
+            )
 
 
 def _schema(wanted: dict[str, Any]) -> Any:
@@ -88,3 +96,43 @@ def _schema(wanted: dict[str, Any]) -> Any:
             "response_format's json_schema needs the field schema, an object", "response_format"
         )
     return schema if isinstance(schema, dict) else ({} if schema else {"not": {}})
+
+
+async def check_grammar(serving: Serving, constraint: StructuredOutputsParams | None) -> None:
+    """Refuse what is no grammar, in a thread: the largest schemas take 40 ms.
+
+    Raises:
+        RequestError: with the reason.
+    """
+    if constraint is not None:
+        await asyncio.to_thread(serving.grammars.check, constraint)
+
+
+def after_reasoning(
+    params: StructuredOutputsParams, parser: str, prompt: str
+) -> StructuredOutputsParams:
+    """The constraint, beginning where the reasoning ends.
+
+    Args:
+        parser: the reasoning parser's name.
+        prompt: rendered; it may say that the model thinks, or that it does not.
+    """
+    tags = reasoning_format_of(parser)
+    state = prompt_state(prompt, parser)
+    if state == "closed":
+        return params
+    if state == "open" or tags.always:
+        return after_text(tags.ends[0], params)
+    # Nobody knows whether it thinks: the opening tag says so.
+    thought: dict[str, Any] = {
+        "type": "optional",
+        "content": tag(tags.begins[0], any_text(), tags.ends[0]),
+    }
+    return with_format(params, sequence(thought, format_of(params)))
+
+
+def either(
+    first: StructuredOutputsParams, second: StructuredOutputsParams
+) -> StructuredOutputsParams:
+    """One or the other; how JSON is written is the first's to say."""
+    return with_format(first, any_of(format_of(first), format_of(second)))

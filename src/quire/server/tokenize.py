@@ -9,20 +9,14 @@ from quire.server.chat_prompt import conversation_text, plain_tools
 from quire.server.json_body import json_response
 from quire.server.prompts import offload
 from quire.server.protocol.tokenize import DetokenizeRequest, TokenizeRequest
-from quire.server.routes import GENERATION_ERRORS, JSON_ONLY, state_of
+from quire.server.routes import post, state_of
 from quire.server.state import ServerState, Serving
 from quire.text.tokenizer import Tokenizer
 
 router = APIRouter()
 
 
-@router.post(
-    "/tokenize",
-    dependencies=JSON_ONLY,
-    response_model=None,
-    responses=GENERATION_ERRORS,
-    tags=["Tokens"],
-)
+@post(router, "/tokenize", "Tokens")
 async def tokenize(body: TokenizeRequest, http: Request) -> Response:
     """The token ids of a text or a conversation."""
     state = state_of(http)
@@ -64,13 +58,7 @@ def _render(state: ServerState, serving: Serving, body: TokenizeRequest) -> str:
     )
 
 
-@router.post(
-    "/detokenize",
-    dependencies=JSON_ONLY,
-    response_model=None,
-    responses=GENERATION_ERRORS,
-    tags=["Tokens"],
-)
+@post(router, "/detokenize", "Tokens")
 async def detokenize(body: DetokenizeRequest, http: Request) -> Response:
     """The text of token ids."""
     state = state_of(http)

@@ -14,7 +14,8 @@ KEY, OTHER_KEY = "first-secret", "second-secret"
 
 SERVER = """
 import json, sys
-from quire.core.config import ApiKey, ServerConfig, engine_config
+from quire.core.config import engine_config
+from quire.server.config import ApiKey, ServerConfig
 from quire.server.run import run
 
 options = json.loads(sys.argv[1])

@@ -168,7 +168,8 @@ def test_count_tokens(client: Any) -> None:
     assert count(tools=[WEATHER]) > count() + 20
 
 
-def test_the_form_of_the_answer(http: httpx.Client) -> None:
+@pytest.mark.parametrize("field", ["output_config", "output_format", "response_format"])
+def test_the_form_of_the_answer(http: httpx.Client, field: str) -> None:
     schema = {
         "type": "object",
         "properties": {"answer": {"enum": ["yes", "no"]}, "certain": {"type": "boolean"}},
@@ -176,14 +177,13 @@ def test_the_form_of_the_answer(http: httpx.Client) -> None:
         "additionalProperties": False,
     }
     question = {"role": "user", "content": "Is Seoul in Korea?"}
-    answer = http.post(
-        "/v1/messages",
-        json={
-            "messages": [question],
-            "output_config": {"format": {"type": "json_schema", "schema": schema}},
-            **GREEDY,
-        },
-    ).json()
+    form: dict[str, Any] = {"type": "json_schema", "schema": schema}
+    if field == "output_config":
+        form = {"format": form}
+    elif field == "response_format":  # chat's own way of saying it
+        form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    body = {"messages": [question], field: form, **GREEDY}
+    answer = http.post("/v1/messages", json=body).json()
     verdict = json.loads(answer["content"][0]["text"])
     assert set(verdict) == {"answer", "certain"}
     assert verdict["answer"] in ("yes", "no")
@@ -202,6 +202,13 @@ def test_the_form_of_the_answer(http: httpx.Client) -> None:
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "web_search"),
         ({"tools": [WEATHER], "tool_choice": {"type": "tool"}}, "needs a name"),
         ({"tools": [WEATHER], "tool_choice": {"type": "tool", "name": "x"}}, "x"),
+        ({"tool_choice": {"type": "any"}}, "`tools` must be set"),
+        ({"tool_choice": {"type": "tool", "name": "x"}}, "`tools` must be set"),
+        ({"thinking": {"type": "deep"}}, "body.thinking"),
+        ({"stop_sequences": ["a"] * 5}, "at most 4"),
+        ({"structured_outputs": {"regex": "("}}, "unclosed group"),
+        ({"use_beam_search": True}, "use_beam_search is not supported"),
+        ({"timeout": 0}, "body.timeout"),
         ({"temperature": "hot"}, "body.temperature"),
         ({"temperature": 5}, "temperature must be in"),
         ({"output_config": {"format": {"type": "xml"}}}, "output_config"),
@@ -215,6 +222,40 @@ def test_bad_bodies(http: httpx.Client, body: dict[str, Any], message: str) -> N
     assert told["type"] == "error"
     assert told["error"]["type"] == "invalid_request_error"
     assert message in told["error"]["message"]
+
+
+def test_a_deadline(http: httpx.Client) -> None:
+    body = {"messages": [SEOUL], "ignore_eos": True, **GREEDY, "max_tokens": 480, "timeout": 0.2}
+    late = http.post("/v1/messages", json=body)
+    assert late.status_code == 504
+    assert late.json()["error"]["type"] == "timeout_error"
+    events = http.post("/v1/messages", json={**body, "stream": True}).text.strip().split("\n\n")
+    name, data = events[-1].split("\n")
+    assert name == "event: error"
+    error = json.loads(data.removeprefix("data: "))["error"]
+    assert error["type"] == "timeout_error"
+    assert "deadline passed after 0.2 s" in error["message"]
+    assert any("text_delta" in event for event in events)
+
+
+def test_thoughts(http: httpx.Client) -> None:
+    """Earlier ones are taken; a model without them has none to show."""
+    turns = [
+        {"role": "user", "content": "My name is Mina."},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "Polite.", "signature": "x"},
+                {"type": "redacted_thinking", "data": "x"},
+                {"type": "text", "text": "Nice to meet you, Mina."},
+            ],
+        },
+        {"role": "user", "content": "What is my name?"},
+    ]
+    thinking = {"type": "enabled", "budget_tokens": 1024}
+    answer = http.post("/v1/messages", json={"messages": turns, "thinking": thinking, **GREEDY})
+    (block,) = answer.json()["content"]
+    assert "Mina" in block["text"]
 
 
 def test_errors_as_the_client_knows_them(client: Any, server: str) -> None:

@@ -350,6 +350,11 @@ def test_cancel(client: openai.OpenAI, http: httpx.Client) -> None:
         ({"input": "x", "reasoning": {"effort": "much"}}, "body.reasoning_effort"),
         ({"input": "x", "tools": [{"type": "web_search"}]}, "web_search"),
         ({"input": "x", "tools": [{"type": "function"}]}, "has no name"),
+        ({"input": "x", "tool_choice": "required"}, "`tools` must be set"),
+        ({"input": "x", "tool_choice": {"type": "function", "name": "f"}}, "`tools` must be set"),
+        ({"input": "x", "truncation": "middle"}, "body.truncation"),
+        ({"input": "x", "use_beam_search": True}, "use_beam_search is not supported"),
+        ({"input": "x", "guided_grammar": 'start: start "a"'}, "allows no text at all"),
         ({"input": "x", "conversation": "c"}, "conversation is not supported"),
         ({"input": "x", "background": True, "store": False}, "store=true"),
         ({"input": "x", "text": {"format": {"type": "json_schema"}}}, "schema"),
@@ -362,9 +367,38 @@ def test_bad_bodies(http: httpx.Client, body: dict[str, Any], message: str) -> N
     assert message in answer.json()["error"]["message"]
 
 
+def test_what_does_not_fit_is_cut(client: openai.OpenAI) -> None:
+    response = client.responses.create(input="word " * 3000, truncation="auto", **GREEDY)
+    assert response.usage is not None
+    assert response.usage.input_tokens == 511  # of 512: one is left for the answer
+
+
+def test_a_deadline(http: httpx.Client) -> None:
+    body = {"input": SEOUL, "ignore_eos": True, "temperature": 0, "timeout": 0.2}
+    late = http.post("/v1/responses", json=body)
+    assert late.status_code == 504
+    assert late.json()["error"]["param"] == "timeout"
+    events = http.post("/v1/responses", json={**body, "stream": True}).text.strip().split("\n\n")
+    name, data = events[-1].split("\n")
+    assert name == "event: response.failed"
+    response = json.loads(data.removeprefix("data: "))["response"]
+    assert "deadline passed after 0.2 s" in response["error"]["message"]
+    assert response["output"][0]["content"][0]["text"], "what there was until then"
+    assert http.get(f"/v1/responses/{response['id']}").json()["status"] == "failed"
+    started = http.post("/v1/responses", json={**body, "background": True}).json()
+    deadline = time.monotonic() + 20
+    while (kept := http.get(f"/v1/responses/{started['id']}").json())["status"] != "failed":
+        assert time.monotonic() < deadline, kept
+        time.sleep(0.02)
+    assert "deadline passed" in kept["error"]["message"]
+
+
 def test_unknown_names(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="gpt-4"):
         client.responses.create(model="gpt-4", input="x")
+    with pytest.raises(openai.NotFoundError) as missing:
+        client.responses.create(input="x", previous_response_id="resp_nothing", **GREEDY)
+    assert missing.value.param == "previous_response_id"
     with pytest.raises(openai.NotFoundError):
         client.responses.retrieve("resp_nothing")
     with pytest.raises(openai.NotFoundError):

@@ -157,7 +157,6 @@ def test_completions_alone(http: httpx.Client, body: dict[str, Any], param: str)
 @pytest.mark.parametrize(
     "name_and_value",
     [
-        ("use_beam_search", True),
         ("best_of", 3),
         ("logprob_token_ids", [1]),
         ("prompt_embeds", "AAAA"),
@@ -165,7 +164,7 @@ def test_completions_alone(http: httpx.Client, body: dict[str, Any], param: str)
         ("kv_transfer_params", {"a": 1}),
         ("vllm_xargs", {"a": 1}),
         ("thinking_token_budget", 10),
-        ("repetition_detection", {"min_count": 2}),
+        ("logits_processors", ["x"]),
         ("return_weight_versions", True),
     ],
 )

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 import quire.boxed
-from quire.core.config import ServerConfig, engine_config
+from quire.core.config import engine_config
 from quire.core.errors import QuireError
 from quire.core.messages import (
     AbortRequests,
@@ -22,6 +22,7 @@ from quire.core.messages import (
 )
 from quire.core.model_info import ModelInfo
 from quire.server.app import create_app
+from quire.server.config import ServerConfig
 from quire.server.hooks import EngineCallbacks
 from quire.server.state import ServerState
 from quire.text.load import TokenizerSource, load_tokenizer
@@ -57,6 +58,7 @@ class ScriptedEngine:
         self.aborted: list[AbortRequests] = []
         self.load_error: QuireError | None = None
         self.pause = 0.0
+        self.model_info: ModelInfo | None = None
 
     async def start(self) -> None:
         pass
@@ -65,7 +67,7 @@ class ScriptedEngine:
         if self.load_error is not None:
             raise self.load_error
         self.state = State.READY
-        return ModelInfo(
+        self.model_info = ModelInfo(
             model="boxed",
             directory="",
             architecture="",
@@ -82,6 +84,7 @@ class ScriptedEngine:
             enable_prefix_caching=True,
             seed=0,
         )
+        return self.model_info
 
     def add(self, request: AddRequest) -> None:
         self.added.append(request)

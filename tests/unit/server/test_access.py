@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from quire.core.config import ApiKey, ServerConfig
 from quire.core.errors import ConfigError
+from quire.server.config import ApiKey, ServerConfig
 
 KEYS = (ApiKey("alice", "sk-1"), ApiKey("bob", "sk-2"))
 CHAT = {"messages": [{"role": "user", "content": "Hi"}]}

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from quire.core.config import ApiKey, ServerConfig
 from quire.server.admission import MIN_RETRY, UNKNOWN_RETRY, EngineRoom, FairAdmission
+from quire.server.config import ApiKey, ServerConfig
 from quire.server.errors import TooBusyError
 from quire.server.hooks import Permit, RequestFacts
 

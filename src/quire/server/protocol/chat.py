@@ -2,9 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
-
-from quire.server.protocol.common import INT64, Body, GenerationBody
+from quire.server.protocol.common import Body, GenerationBody
 
 
 class FunctionDefinition(Body):
@@ -26,8 +24,8 @@ class ChatCompletionRequest(GenerationBody):
     """A conversation to answer. Messages are checked where they are rendered."""
 
     messages: list[dict[str, Any]]
-    max_tokens: int | None = Field(None, ge=0, lt=INT64)
-    max_completion_tokens: int | None = Field(None, ge=0, lt=INT64)
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
     logprobs: bool | None = False
     top_logprobs: int | None = None
 

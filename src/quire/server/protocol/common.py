@@ -20,6 +20,14 @@ class StreamOptions(Body):
     continuous_usage_stats: bool | None = False
 
 
+class RepetitionBody(Body):
+    """What counts as repeating oneself; see `RepetitionDetection`."""
+
+    max_pattern_size: int = 0
+    min_pattern_size: int = 1
+    min_count: int = 2
+
+
 class GenerationBody(Body):
     """Sampling and bookkeeping. None means the server's default."""
 
@@ -46,6 +54,8 @@ class GenerationBody(Body):
     include_stop_str_in_output: bool = False
     ignore_eos: bool = False
     min_tokens: int = 0
+    repetition_detection: RepetitionBody | None = None
+    use_beam_search: bool | None = False
     length_penalty: float = 1.0  # of beam search only
 
     skip_special_tokens: bool = True

@@ -15,6 +15,19 @@ class ToolChoice(Body):
     disable_parallel_tool_use: bool = False
 
 
+class Thinking(Body):
+    """Whether to think; how much is the model's to say."""
+
+    type: Literal["enabled", "disabled", "adaptive"]
+
+
+class OutputConfig(Body):
+    """How much to think, and the form of the answer."""
+
+    effort: str | None = None
+    format: dict[str, Any] | None = None
+
+
 class MessageParam(Body):
     """One turn; `content` is a text or blocks."""
 
@@ -30,8 +43,9 @@ class Conversation(Body):
     system: str | list[dict[str, Any]] | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: ToolChoice | None = None
-    thinking: dict[str, Any] | None = None
-    output_config: dict[str, Any] | None = None
+    thinking: Thinking | None = None
+    output_config: OutputConfig | None = None
+    output_format: dict[str, Any] | None = None  # an older place of `output_config.format`
 
 
 class CountTokensRequest(Conversation):

@@ -8,8 +8,6 @@ from quire.core.pooling_params import Pooling
 from quire.server.protocol.common import Body
 
 Texts = str | list[str]
-# Names of the two sides of a score, vLLM's and others'.
-SIDES = (("text_1", "text_2"), ("data_1", "data_2"), ("queries", "documents"), ("queries", "items"))
 
 
 class PoolingBody(Body):
@@ -57,7 +55,7 @@ class EmbeddingRequest(PoolingBody):
 
 
 class ScoreRequest(PoolingBody):
-    """Two texts to compare, one with many, or pairs: under any of the names in `SIDES`."""
+    """Two texts to compare, one with many, or pairs: under vLLM's names, or others'."""
 
     text_1: Texts | None = None
     text_2: Texts | None = None
@@ -69,18 +67,23 @@ class ScoreRequest(PoolingBody):
 
     @model_validator(mode="after")
     def _two_sides(self) -> "ScoreRequest":
-        if sum(self._given(*names) for names in SIDES) != 1:
+        if len(self._given()) != 1:
             raise ValueError("give text_1 and text_2, or queries and documents")
         return self
 
-    def _given(self, first: str, second: str) -> bool:
-        return getattr(self, first) is not None and getattr(self, second) is not None
+    def _given(self) -> list[tuple[Texts, Texts]]:
+        pairs = (
+            (self.text_1, self.text_2),
+            (self.data_1, self.data_2),
+            (self.queries, self.documents),
+            (self.queries, self.items),
+        )
+        return [(a, b) for a, b in pairs if a is not None and b is not None]
 
     @property
     def sides(self) -> tuple[list[str], list[str]]:
         """Both sides as lists."""
-        names = next(names for names in SIDES if self._given(*names))
-        first, second = (getattr(self, name) for name in names)
+        ((first, second),) = self._given()
         return _listed(first), _listed(second)
 
 

@@ -1,6 +1,6 @@
 """POST /v1/responses."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -46,7 +46,7 @@ class ResponsesRequest(Body):
 
     metadata: dict[str, str] | None = None
     user: str | None = None
-    truncation: str | None = "disabled"
+    truncation: Literal["auto", "disabled"] | None = "disabled"
     service_tier: str | None = None
     prompt: dict[str, Any] | None = None
     conversation: str | dict[str, Any] | None = None
