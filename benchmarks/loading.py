@@ -158,7 +158,9 @@ def load(options: argparse.Namespace) -> dict[str, float]:
     before = status()["VmRSS"]
     with Sampler() as sampler:
         began = time.perf_counter()
-        model = build_model(config, folder, hf_config, ops, caps, 2048, options.dtype, False)
+        model = build_model(
+            config, folder, hf_config, ops, caps, 2048, torch_dtype(options.dtype), False
+        )
         seconds = time.perf_counter() - began
     weights = sum(p.nbytes for p in model.parameters())
     return {

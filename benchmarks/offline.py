@@ -242,6 +242,14 @@ class Bench:
         print(f"{work:24s} {figures}{ratio}", flush=True)
 
 
+def shape_directory(shape: str, folder: Path, dtype: str = "bfloat16") -> Path:
+    """`folder`, with the config of one of `SHAPES` in it and nothing else."""
+    config = {**SHAPES[shape], "bos_token_id": 1, "eos_token_id": 2}
+    config.update(rms_norm_eps=1e-5, hidden_act="silu", torch_dtype=dtype)
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -262,9 +270,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = options.model or folder
         if not options.model:
-            config = {**SHAPES[options.shape], "bos_token_id": 1, "eos_token_id": 2}
-            config.update(rms_norm_eps=1e-5, hidden_act="silu", torch_dtype=options.dtype)
-            Path(folder, "config.json").write_text(json.dumps(config))
+            shape_directory(options.shape, Path(folder), options.dtype)
         print(f"model {options.model or options.shape}, {options.dtype}")
         engines: list[Engine] = [Quire(model, not options.model, options)]
         if options.peer == "transformers":

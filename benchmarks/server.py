@@ -24,7 +24,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import quire.boxed
-from quire.core.config import ServerConfig, engine_config
+from quire.core.config import engine_config
 from quire.core.messages import (
     AbortRequests,
     AddRequest,
@@ -33,6 +33,7 @@ from quire.core.messages import (
     StepOutputs,
 )
 from quire.core.model_info import ModelInfo
+from quire.server.config import ServerConfig
 from quire.server.hooks import EngineCallbacks
 from quire.text.load import TokenizerSource, load_tokenizer
 
@@ -49,6 +50,7 @@ class StubEngine:
     state = _State.READY
     progress = SimpleNamespace(phase="ready", fraction=1.0)
     num_restarts = num_resumed = num_invalid = 0
+    model_info: ModelInfo | None = None
 
     def __init__(self, callbacks: EngineCallbacks) -> None:
         self._callbacks = callbacks

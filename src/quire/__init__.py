@@ -16,9 +16,9 @@ _EXPORTS = {
     "PoolingParams": "quire.core.pooling_params",
     "RequestOutput": "quire.core.outputs",
     "CompletionOutput": "quire.core.outputs",
-    "EmbeddingRequestOutput": "quire.core.pooling_outputs",
-    "PoolingRequestOutput": "quire.core.pooling_outputs",
-    "ScoringRequestOutput": "quire.core.pooling_outputs",
+    "EmbeddingRequestOutput": "quire.core.outputs",
+    "PoolingRequestOutput": "quire.core.outputs",
+    "ScoringRequestOutput": "quire.core.outputs",
 }
 
 __all__ = [
@@ -36,10 +36,11 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from quire.core.outputs import CompletionOutput, RequestOutput
-    from quire.core.pooling_outputs import (
+    from quire.core.outputs import (
+        CompletionOutput,
         EmbeddingRequestOutput,
         PoolingRequestOutput,
+        RequestOutput,
         ScoringRequestOutput,
     )
     from quire.core.pooling_params import PoolingParams

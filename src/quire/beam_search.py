@@ -4,13 +4,13 @@ The rules are vLLM's: 2 * beam_width candidates per beam, a beam that ends leave
 score is the sum of log-probabilities over length ** length_penalty, prompt included in the length.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from quire.core.outputs import BeamSearchOutput, BeamSearchSequence, RequestOutput
 from quire.core.sampling_params import BeamSearchParams, SamplingParams
 
-# (token ids of each prompt, parameters) -> one output each
-Generate = Callable[[list[list[int]], SamplingParams], list[RequestOutput]]
+# Yields the token ids of prompts that need one more token each, takes one output each.
+Search = Generator[list[list[int]], list[RequestOutput], list[BeamSearchOutput]]
 
 
 class _Search:
@@ -22,39 +22,40 @@ class _Search:
         self.room = room  # tokens until max_model_len
 
 
-def beam_search(
-    prompts: Sequence[list[int]],
-    params: BeamSearchParams,
-    *,
-    generate: Generate,
-    decode: Callable[[list[int]], str] | None,
-    eos_token_ids: frozenset[int],
-    max_model_len: int,
-    on_finished: Callable[[int, int], None] = lambda prompt, output: None,
-) -> list[BeamSearchOutput]:
-    """The best `beam_width` continuations of each prompt, best first.
-
-    Args:
-        generate: samples one token for each prompt, with log-probabilities.
-        decode: ids to text; None leaves texts out.
-        eos_token_ids: ids that end a beam, unless `params.ignore_eos`.
-        on_finished: called with (prompt tokens, output tokens) of each search that is done.
-    """
-    searches = [_Search(ids, max_model_len - len(ids)) for ids in prompts]
-    ends: frozenset[int] = frozenset() if params.ignore_eos else eos_token_ids
-    one_token = SamplingParams(
+def one_token(params: BeamSearchParams) -> SamplingParams:
+    """What each of a search's prompts is to be sampled with."""
+    return SamplingParams(
         max_tokens=1,
         temperature=params.temperature,
         logprobs=2 * params.beam_width,
         ignore_eos=True,
         detokenize=False,
     )
+
+
+def beam_search(
+    prompts: Sequence[list[int]],
+    params: BeamSearchParams,
+    *,
+    decode: Callable[[list[int]], str] | None,
+    eos_token_ids: frozenset[int],
+    max_model_len: int,
+    on_finished: Callable[[int, int], None] = lambda prompt, output: None,
+) -> Search:
+    """The best `beam_width` continuations of each prompt, best first.
+
+    Args:
+        decode: ids to text; None leaves texts out.
+        eos_token_ids: ids that end a beam, unless `params.ignore_eos`.
+        on_finished: called with (prompt tokens, output tokens) of each search that is done.
+    """
+    searches = [_Search(ids, max_model_len - len(ids)) for ids in prompts]
+    ends: frozenset[int] = frozenset() if params.ignore_eos else eos_token_ids
     for step in range(params.max_tokens):
         live = [s for s in searches if s.beams and step < s.room]
         if not live:
             break
-        asked = [beam.tokens for search in live for beam in search.beams]
-        outputs = iter(generate(asked, one_token))
+        outputs = iter((yield [beam.tokens for search in live for beam in search.beams]))
         for search in live:
             answers = [next(outputs) for _ in search.beams]
             _advance(search, answers, params, ends)

@@ -9,10 +9,9 @@ import dataclasses
 import itertools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from types import TracebackType
 from typing import Any, TypeVar
 
-from quire.beam_search import beam_search
+from quire.beam_search import beam_search, one_token
 from quire.core.config import BOXED_MODEL, EngineConfig, engine_config
 from quire.core.errors import (
     CheckpointError,
@@ -25,10 +24,11 @@ from quire.core.errors import (
 )
 from quire.core.messages import AbortRequests, EngineStats
 from quire.core.model_info import ModelInfo
-from quire.core.outputs import BeamSearchOutput, RequestOutput
-from quire.core.pooling_outputs import (
+from quire.core.outputs import (
+    BeamSearchOutput,
     EmbeddingRequestOutput,
     PoolingRequestOutput,
+    RequestOutput,
     ScoringRequestOutput,
 )
 from quire.core.pooling_params import PoolingParams, PoolingTask, task_of
@@ -79,6 +79,7 @@ class LLM:
         )
         self._ids = itertools.count()
         self._lock = threading.Lock()
+        self._caller: int | None = None  # the thread that has the lock
 
     # --- generating ---
 
@@ -115,14 +116,7 @@ class LLM:
             raise RequestError("give prompts or prompt_token_ids, not both", "prompt_token_ids")
         if prompts is None:
             raise RequestError("generate() needs prompts", "prompts")
-        each = one_or_many(prompts)
-        all_params = _for_each(sampling_params, len(each), "sampling_params")
-        priorities: list[int | None] = _for_each(priority, len(each), "priority")
-        requests = [
-            self._prepare(prompt, params, index, len(each), rank or 0)
-            for index, (prompt, params, rank) in enumerate(zip(each, all_params, priorities))
-        ]
-        return self._run(requests, use_tqdm)
+        return self._run(self._prepare(one_or_many(prompts), sampling_params, priority), use_tqdm)
 
     def chat(
         self,
@@ -151,6 +145,7 @@ class LLM:
         Raises:
             RequestError: no chat template, or it refused a conversation. Nothing has run then.
         """
+        _refuse_lora(lora_request)
         if chat_template_content_format not in _FORMATS:
             raise ConfigError(
                 f"chat_template_content_format must be one of {', '.join(_FORMATS)},"
@@ -174,22 +169,15 @@ class LLM:
             )
             for conversation in _conversations(messages)
         ]
-        _refuse_lora(lora_request)
-        all_params = _for_each(sampling_params, len(prompts), "sampling_params")
-        requests = [
-            self._prepare(prompt, params, index, len(prompts))
-            for index, (prompt, params) in enumerate(zip(prompts, all_params))
-        ]
-        return self._run(requests, use_tqdm)
+        return self._run(self._prepare(prompts, sampling_params), use_tqdm)
 
     def stream(
         self, prompt: PromptInput | Prompt, sampling_params: SamplingParams | None = None
     ) -> Iterator[Update]:
         """Continue one prompt, giving each piece as it comes. Leaving the loop early (or closing
         the iterator) aborts the request."""
-        with self._lock:
-            request = self._prepare(prompt, sampling_params, 0, 1)
-            yield from self._step_until_done([request])
+        with self._turn():
+            yield from self._step_until_done(self._prepare([prompt], sampling_params))
 
     def beam_search(
         self,
@@ -200,21 +188,23 @@ class LLM:
     ) -> list[BeamSearchOutput]:
         """The `beam_width` likeliest continuations of each prompt, best first."""
         _refuse_lora(lora_request)
-        each = one_or_many(prompts)
-        prepared = [self._prepare(p, None, i, len(each)) for i, p in enumerate(each)]
-        progress = BatchProgress(use_tqdm, len(each))
-        tokenizer = self._tokenizer
-        info = self.model_info
+        prepared = self._prepare(one_or_many(prompts), None)
+        progress = BatchProgress(use_tqdm, len(prepared))
         try:
-            return beam_search(
+            search = beam_search(
                 [request.message.prompt_token_ids for request in prepared],
                 params,
-                generate=self._generate_ids,
-                decode=tokenizer.decode if tokenizer is not None else None,
+                decode=None if self._tokenizer is None else self._tokenizer.decode,
                 eos_token_ids=frozenset(self._tracker.eos_token_ids),
-                max_model_len=info.max_model_len,
+                max_model_len=self.model_info.max_model_len,
                 on_finished=progress.finished,
             )
+            asked = next(search)
+            while True:
+                asked = search.send(self._generate_ids(asked, one_token(params)))
+        except StopIteration as done:
+            beams: list[BeamSearchOutput] = done.value
+            return beams
         finally:
             progress.close()
 
@@ -303,7 +293,7 @@ class LLM:
 
     def reset_prefix_cache(self) -> bool:
         """Forget every cached prefix."""
-        with self._lock:
+        with self._turn():
             return self._live().reset_prefix_cache()
 
     def stats(self) -> EngineStats:
@@ -319,12 +309,7 @@ class LLM:
     def __enter__(self) -> "LLM":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:
@@ -333,19 +318,40 @@ class LLM:
 
     # --- running ---
 
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """The engine is one caller's at a time; other threads wait."""
+        caller = threading.get_ident()
+        if self._caller == caller:
+            raise RequestError(
+                "stream() of this LLM is not finished in this thread; end its loop or close the "
+                "iterator before the next call",
+                "prompts",
+            )
+        with self._lock:
+            self._caller = caller
+            try:
+                yield
+            finally:
+                self._caller = None
+
     def _prepare(
         self,
-        prompt: PromptInput | Prompt,
-        params: SamplingParams | None,
-        index: int,
-        total: int,
-        priority: int = 0,
-    ) -> TrackedRequest:
+        prompts: Sequence[PromptInput | Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None,
+        priority: Sequence[int] | None = None,
+    ) -> list[TrackedRequest]:
+        """Check all prompts before any runs."""
         self._live()
-        with _naming(index, total):
-            return self._tracker.prepare(
-                prompt, params, request_id=str(next(self._ids)), priority=priority
-            )
+        all_params = _for_each(params, len(prompts), "sampling_params")
+        ranks: list[int | None] = _for_each(priority, len(prompts), "priority")
+        requests = []
+        for index, (prompt, given, rank) in enumerate(zip(prompts, all_params, ranks)):
+            with _naming(index, len(prompts)):
+                requests.append(
+                    self._tracker.prepare(prompt, given, request_id=self._id(), priority=rank or 0)
+                )
+        return requests
 
     def _pool(
         self,
@@ -367,7 +373,7 @@ class LLM:
                 wanted = dataclasses.replace(wanted, truncate_prompt_tokens=truncate)
             with _naming(index, len(each)):
                 requests.append(
-                    self._tracker.prepare_pooling(prompt, wanted, request_id=str(next(self._ids)))
+                    self._tracker.prepare_pooling(prompt, wanted, request_id=self._id())
                 )
         self._finish_all(requests, use_tqdm)
         return requests
@@ -379,7 +385,7 @@ class LLM:
     def _finish_all(self, requests: list[TrackedRequest], use_tqdm: ProgressChoice) -> None:
         progress = BatchProgress(use_tqdm, len(requests))
         try:
-            with self._lock:
+            with self._turn():
                 for update in self._step_until_done(requests):
                     if update.request.finished:
                         request = update.request
@@ -393,7 +399,7 @@ class LLM:
     ) -> list[RequestOutput]:
         """One call of beam search: no text, no progress, no limit on log-probabilities."""
         requests = [
-            self._tracker.prepare(ids, params, request_id=str(next(self._ids)), max_logprobs=-1)
+            self._tracker.prepare(ids, params, request_id=self._id(), max_logprobs=-1)
             for ids in prompts
         ]
         return self._run(requests, False)
@@ -426,6 +432,9 @@ class LLM:
                     self._engine.abort(message)
             while self._engine.has_work():
                 self._engine.step()
+
+    def _id(self) -> str:
+        return str(next(self._ids))
 
     def _live(self) -> InProcessEngine:
         if self._engine is None:

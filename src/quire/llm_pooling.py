@@ -5,7 +5,7 @@ requests. Runs nothing itself.
 from collections.abc import Sequence
 
 from quire.core.errors import QuireError, RequestError
-from quire.core.pooling_outputs import (
+from quire.core.outputs import (
     EmbeddingOutput,
     EmbeddingRequestOutput,
     PoolingOutput,
