@@ -23,6 +23,8 @@ from quire.kernels.attention.parts import plan_parts
 from quire.kernels.batch import AttentionBatch
 from quire.kernels.select import triton_ops
 from quire.kernels.table import Ops, Rope
+from quire.quant.layouts.fp8_channel import Fp8Channel
+from quire.quant.layouts.layout import Dense
 
 DTYPE = torch.bfloat16
 PAGE_SIZE = 16
@@ -171,11 +173,43 @@ def attention_cases(ops: Ops) -> Iterator[Case]:
         yield attention_case(ops, "decode 1 x 32768", [(1, 32768)], *sizes)
         yield attention_case(ops, "decode 16 x 4096", [(1, 4096)] * 16, *sizes)
         yield attention_case(ops, "decode 256 x 1024", [(1, 1024)] * 256, *sizes)
-        yield attention_case(ops, "prompt of 4096", [(4096, 4096)], *sizes)
+        yield attention_case(ops, "prompt of 8192", [(8192, 8192)], *sizes)
+        yield attention_case(ops, "4 prompts of 2048", [(2048, 2048)] * 4, *sizes)
         yield attention_case(ops, "16 prompts of 512", [(512, 512)] * 16, *sizes)
         yield attention_case(ops, "chunk 2048 of 16384", [(2048, 16384)], *sizes)
         mixed = [(512, 512)] + [(1, 1024)] * 63
         yield attention_case(ops, "prompt of 512 + 63 decodes", mixed, *sizes)
+
+
+LINEARS = {  # name: (rows of the weight, depth, activation)
+    "8B qkv": (6144, 4096, None),
+    "8B out": (4096, 4096, None),
+    "8B gate_up": (28672, 4096, "silu"),
+    "8B down": (4096, 14336, None),
+    "8B head": (128256, 4096, None),
+    "0.6B qkv": (4096, 1024, None),
+    "0.6B out": (1024, 2048, None),
+    "0.6B gate_up": (6144, 1024, "silu"),
+    "0.6B down": (1024, 3072, None),
+}
+
+
+def matmul_cases(ops: Ops) -> Iterator[Case]:
+    for layout in (Dense, Fp8Channel):
+        for name, (rows, depth, activation) in LINEARS.items():
+            dense = randn(rows, depth) / depth**0.5
+            weight = layout.empty(rows, depth, DTYPE, dense.device)
+            weight.fill(dense)
+            product = ops.linear(weight, None, activation)
+            for tokens in (1, 8, 32, 128, 256):
+                x = randn(tokens, depth)
+                yield Case(
+                    "linear",
+                    f"{name}, {layout.__name__}, {tokens} tokens",
+                    lambda x=x, product=product: product(x),
+                    sum(t.nbytes for t in weight.tensors().values()),
+                    baseline=lambda x=x, w=dense: F.linear(x, w),
+                )
 
 
 def expert_cases(ops: Ops) -> Iterator[Case]:
@@ -232,6 +266,7 @@ CASES: dict[str, Callable[[Ops], Iterator[Case]]] = {
     "norm": norm_cases,
     "elementwise": elementwise_cases,
     "attention": attention_cases,
+    "matmul": matmul_cases,
     "experts": expert_cases,
     "sample": sample_cases,
 }

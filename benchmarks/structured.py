@@ -21,8 +21,8 @@ import numpy as np
 import quire.boxed
 from machine import machine_line
 from quire import LLM, SamplingParams, StructuredOutputsParams
+from quire.core import structural_tags as tags
 from quire.engine.structured import vocabulary_source
-from quire.structured import tags
 from quire.structured.check import GrammarChecker, grammar_of
 from quire.structured.state import Matcher
 from quire.structured.vocabulary import Vocabulary, VocabularySource, build_vocabulary
@@ -50,7 +50,11 @@ TOOLS = tags.triggered_tags(
         tags.tag(
             "<tool_call>\n",
             tags.json_schema(
-                tags.object_with({"name": {"const": f"tool{i}"}, "arguments": PERSON})
+                {
+                    "type": "object",
+                    "properties": {"name": {"const": f"tool{i}"}, "arguments": PERSON},
+                    "required": ["name", "arguments"],
+                }
             ),
             "\n</tool_call>",
         )

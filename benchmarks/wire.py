@@ -21,7 +21,7 @@ from quire.core.messages import AddRequest, EngineStats, SequenceDelta, StepOutp
 from quire.core.plan import TokenLogprobs
 from quire.core.sampling_params import SamplingParams
 from quire.engine.remote import RemoteEngine
-from quire.engine.wire import EngineCodec, FrontEndCodec
+from quire.engine.wire import decode_from_engine, encode_from_engine
 
 REPEATS = 300
 TOKENS = 200  # of each sequence, in the live run
@@ -39,10 +39,9 @@ def codec(num_sequences: int, logprobs: int | None) -> str:
         for number in range(num_sequences)
     ]
     outputs = StepOutputs(deltas, EngineStats(num_sequences, 0, 0.5, 1, 1, 0, 1), 1)
-    engine, front = EngineCodec(), FrontEndCodec()
-    data = engine.encode(outputs)
-    encoding = best(lambda: engine.encode(outputs)) / num_sequences
-    decoding = best(lambda: front.decode(data)) / num_sequences
+    data = encode_from_engine(outputs)
+    encoding = best(lambda: encode_from_engine(outputs)) / num_sequences
+    decoding = best(lambda: decode_from_engine(data)) / num_sequences
     return (
         f"encode {encoding:.2f} µs, decode {decoding:.2f} µs, "
         f"{len(data) / num_sequences:.0f} bytes a token"

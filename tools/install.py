@@ -53,6 +53,10 @@ def main() -> int:
     pip(python, "install", "--constraint", str(constraints), "--editable", target)
     (options.venv / ".installed").touch()
     if options.dev:
+        folder = options.venv / "litellm"  # apart: it holds openai and huggingface-hub back
+        if not folder.exists():
+            say("Installing litellm for the tests of clients")
+            pip(python, "install", "--target", str(folder), "litellm>=1.80")
         (options.venv / ".installed-dev").touch()
     return 0
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from quire.kernels.attention.blocks import ROWS, plan_blocks
 from quire.kernels.attention.parts import (
     NUM_PARTS,
     PART,
@@ -28,6 +29,7 @@ from quire.kernels.table import HeadNorm, Ops, Rope
 Check = Callable[[Tensor, Tensor], None]
 
 MIXED = [(1, 1), (33, 33), (1, 70), (5, 21), (1, 16)]
+BLOCKS = [(70, 300), (1, 129), (150, 150), (40, 290)]
 DECODE = [(1, 1), (1, 8), (1, 9), (1, 130), (1, 40)]
 
 CASES: dict[str, dict[str, Any]] = {
@@ -55,6 +57,12 @@ CASES: dict[str, dict[str, Any]] = {
     "head 256": {"lens": [(3, 33), (1, 40)], "head_dim": 256, "page_size": 16},
     "head 256, decode": {"lens": [(1, 33)], "head_dim": 256, "page_size": 16},
     "head 64": {"lens": [(3, 5), (70, 70)], "head_dim": 64, "page_size": 64},
+    "blocks across key tiles": {"lens": BLOCKS},
+    "blocks, window": {"lens": BLOCKS, "window": 100, "page_size": 24},
+    "blocks, soft cap, window": {"lens": BLOCKS, "softcap": 2.0, "window": 9, "page_size": 1},
+    "blocks, group of 7": {"lens": [(40, 200), (1, 3)], "heads": 7, "kv_heads": 1},
+    "blocks, head 80": {"lens": [(70, 140)], "heads": 2, "head_dim": 80, "page_size": 16},
+    "blocks, head 256": {"lens": [(66, 140)], "heads": 2, "head_dim": 256, "page_size": 16},
 }
 
 
@@ -85,6 +93,28 @@ def test_attention(
     expected = reference_attention(*arguments)
     assert not expected.isnan().any()
     check(ops.attention(*arguments), expected)
+
+
+def test_single_queries_without_parts(
+    ops: Ops, paged_case: Callable[..., Any], check: Check, poison: None
+) -> None:
+    """Attention then takes them like any others."""
+    for lens in ([(1, 9), (70, 90), (1, 30)], [(1, 9), (1, 30)]):
+        case = paged_case(lens).with_batch(parts=None)
+        arguments = (case.q, case.k_pages, case.v_pages, case.batch, 0.2, None, None)
+        check(ops.attention(*arguments), reference_attention(*arguments))
+
+
+def test_more_blocks_than_the_device_takes_at_once(
+    native_ops: Ops, paged_case: Callable[..., Any], check: Check, poison: None
+) -> None:
+    """Twice, since the second layer of a step uses the first one's plan."""
+    lens = [(1100, 1100), (1, 40), (700, 900)]
+    case = paged_case(lens, heads=32, kv_heads=16, head_dim=64, dtype=torch.bfloat16)
+    arguments = (case.q, case.k_pages, case.v_pages, case.batch, 0.1, None, None)
+    expected = reference_attention(*arguments)
+    for _ in range(2):
+        check(native_ops.attention(*arguments), expected)
 
 
 @pytest.mark.parametrize("window", [None, 300])
@@ -215,6 +245,27 @@ def test_reference_is_dense_attention(
     ).transpose(0, 1)
     actual = reference_attention(case.q, case.k_pages, case.v_pages, case.batch, 0.25, window, None)
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("group", "window"), [(1, None), (7, None), (4, 50)])
+def test_blocks_cover_every_row_once_the_longest_first(group: int, window: int | None) -> None:
+    query_lens = np.array([1, 0, 300, 64, 1], np.int32)
+    seq_lens = np.array([900, 4, 300, 1000, 1], np.int32)
+    starts = [0, 1, 1, 301, 365]
+    for skip_single in (False, True):
+        blocks = plan_blocks(query_lens, seq_lens, group, window, skip_single)
+        covered = [np.zeros(n * group, int) for n in query_lens]
+        keys = []
+        for sequence, start, offset, first, end in blocks.tolist():
+            assert start == starts[sequence]
+            assert offset == seq_lens[sequence] - query_lens[sequence]
+            assert end == query_lens[sequence] * group
+            covered[sequence][first : min(first + ROWS, end)] += 1
+            seen = offset + (min(first + ROWS, end) - 1) // group + 1
+            keys.append(seen if window is None else min(seen, window + (ROWS - 1) // group))
+        for query_len, counts in zip(query_lens, covered, strict=True):
+            assert (counts == (0 if skip_single and query_len == 1 else 1)).all()
+        assert keys == sorted(keys, reverse=True)
 
 
 def test_parts_fill_the_device_and_cover_every_key() -> None:

@@ -18,9 +18,9 @@ def structural_tag(outermost: Format) -> dict[str, Any]:
     return {"type": "structural_tag", "format": outermost}
 
 
-def any_text() -> Format:
+def any_text(max_chars: int | None = None) -> Format:
     """Free text: up to the text that follows it, or the end."""
-    return {"type": "any_text"}
+    return {"type": "any_text", "max_chars": max_chars}
 
 
 def const_string(value: str) -> Format:

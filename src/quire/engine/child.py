@@ -21,7 +21,13 @@ from zmq.utils.monitor import recv_monitor_message
 
 from quire.core.config import EngineConfig
 from quire.core.messages import FromEngine, ToEngine
-from quire.engine.wire import FrontEndCodec, Launch, LogFormat, encode_launch
+from quire.engine.wire import (
+    Launch,
+    LogFormat,
+    decode_from_engine,
+    encode_launch,
+    encode_to_engine,
+)
 
 logger = logging.getLogger("quire")
 
@@ -33,7 +39,7 @@ class Child:
     """One engine process, from spawn to reaping. Belongs to the running event loop.
 
     Args:
-        directory: private; the socket is made in it.
+        path: where the socket is made, in a private directory.
         context: outlives this object.
         on_message: called on the loop for each message, in order. Others are dropped and
             counted.
@@ -42,37 +48,27 @@ class Child:
     def __init__(
         self,
         config: EngineConfig,
-        directory: Path,
-        number: int,
+        path: Path,
         context: "zmq.Context[zmq.Socket[bytes]]",
         on_message: Callable[[FromEngine], None],
-        log_format: LogFormat = "plain",
+        log_format: LogFormat,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._codec = FrontEndCodec()
         self._on_message = on_message
-        self._receiving = False  # a call of `_receive` is due
+        self._receiving = False  # a call of `_receive_next` is due
         self._closed = False
         self._num_peers = self._num_accepted = 0
         self.num_invalid = 0
-        address = f"ipc://{directory}/{number}"
+        address = f"ipc://{path}"
         self._socket = _bind(context, address)
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         self._fd = int(self._socket.get(zmq.FD))
         self._loop.add_reader(self._fd, self._receive_soon)
         self.exited = asyncio.Event()
-        launch = Launch(config, address, os.getpid(), _log_level(), log_format)
-        self._process = _spawn(encode_launch(launch))
+        level = logging.getLevelName(logger.getEffectiveLevel()).lower()
+        self._process = _spawn(Launch(config, address, os.getpid(), level, log_format))
+        self.pid = self._process.pid
         threading.Thread(target=self._reap, name="quire-engine", daemon=True).start()
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
-    def status(self) -> int | None:
-        """Its exit status, negative for a signal; None while it runs."""
-        return self._process.returncode
 
     @property
     def num_strangers(self) -> int:
@@ -87,7 +83,7 @@ class Child:
         Raises:
             RequestError: the request cannot be sent to another process.
         """
-        data = self._codec.encode(message)
+        data = encode_to_engine(message)
         with contextlib.suppress(zmq.Again):
             self._socket.send(data, zmq.NOBLOCK)
         # ZeroMQ's file descriptor tells of changes only, and sending may have swallowed one.
@@ -97,10 +93,10 @@ class Child:
         """End it at once, and what it may have started."""
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+                os.killpg(self.pid, signal.SIGKILL)
 
     async def gone(self) -> int:
-        """Wait for its end and for all it had sent; its exit status."""
+        """Wait for its end and for all it had sent; its exit status, negative for a signal."""
         await self.exited.wait()
         for _ in range(int(_DRAIN_SECONDS / 0.005)):
             self._count_peers()
@@ -109,8 +105,9 @@ class Child:
             await asyncio.sleep(0.005)
         while self._receive():
             pass
-        assert self._process.returncode is not None
-        return self._process.returncode
+        status = self._process.returncode
+        assert status is not None
+        return status
 
     def close(self) -> None:
         """Close the socket. The process must have ended."""
@@ -122,8 +119,6 @@ class Child:
         self._socket.close()
         assert self._process.stdin is not None
         self._process.stdin.close()
-
-    # --- inside ---
 
     def _reap(self) -> None:
         self._process.wait()
@@ -148,7 +143,7 @@ class Child:
         except zmq.Again:
             return False
         try:
-            message = self._codec.decode(data)
+            message = decode_from_engine(data)
         except msgspec.DecodeError as error:
             self.num_invalid += 1
             logger.warning("dropped %d bytes on the engine's socket: %s", len(data), error)
@@ -180,24 +175,17 @@ def _bind(context: "zmq.Context[zmq.Socket[bytes]]", address: str) -> "zmq.Socke
     return socket
 
 
-def _spawn(launch: bytes) -> subprocess.Popen[bytes]:
+def _spawn(launch: Launch) -> subprocess.Popen[bytes]:
     """Start the process and tell it its launch line. Its standard input stays open: that it
     closes tells the process that we are gone."""
-    command = [sys.executable, *_path_flags(), "-m", "quire.engine.process"]
+    # `-m` puts the working directory first in the module path; not so unless it is in ours, as a
+    # file there could stand in for a library's.
+    safe_path = [] if "" in sys.path or str(Path.cwd()) in sys.path else ["-P"]
+    command = [sys.executable, *safe_path, "-m", "quire.engine.process"]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=_STDERR, bufsize=0, start_new_session=True
     )
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError):  # it has ended already, and will say why
-        process.stdin.write(launch)
+        process.stdin.write(encode_launch(launch))
     return process
-
-
-def _path_flags() -> list[str]:
-    """`-m` puts the working directory first in the module path; leave that out unless it is in
-    ours, so that a file there cannot stand in for a library's."""
-    return [] if "" in sys.path or str(Path.cwd()) in sys.path else ["-P"]
-
-
-def _log_level() -> str:
-    return logging.getLevelName(logger.getEffectiveLevel()).lower()

@@ -10,7 +10,15 @@ from collections import deque
 from typing import Protocol
 
 from quire.core import env
-from quire.core.messages import AbortRequests, AddRequest, EngineStats, EngineView, StepOutputs
+from quire.core.errors import EngineDeadError
+from quire.core.messages import (
+    AbortRequests,
+    AddRequest,
+    EngineStats,
+    EngineView,
+    SequenceDelta,
+    StepOutputs,
+)
 from quire.core.plan import StepPlan, StepResult
 from quire.scheduler.scheduler import Scheduler
 
@@ -40,17 +48,24 @@ class Executor(Protocol):
 
 
 class EngineCore:
-    """One scheduler in front of one executor."""
+    """One scheduler in front of one executor. After `shutdown`, and once the device has failed,
+    every call but `has_work` and `shutdown` raises EngineDeadError."""
 
     def __init__(self, scheduler: Scheduler, executor: Executor, async_steps: int) -> None:
-        self._scheduler = scheduler
-        self._executor = executor
+        self._live: Scheduler | None = scheduler
+        self._executor: Executor | None = executor
         self._depth = async_steps
         self._in_flight: deque[tuple[StepPlan, Ticket]] = deque()
         self._check = env.debug()
 
+    @property
+    def _scheduler(self) -> Scheduler:
+        if self._live is None:
+            raise EngineDeadError("the engine has been shut down; make a new LLM")
+        return self._live
+
     def add(self, request: AddRequest) -> None:
-        """Queue a request; it is scheduled by a later `step`."""
+        """Queue a request; its first delta comes from a later `step`."""
         self._scheduler.add(request)
 
     def abort(self, request: AbortRequests) -> None:
@@ -59,26 +74,42 @@ class EngineCore:
 
     def has_work(self) -> bool:
         """Whether `step` would do anything."""
-        return bool(self._in_flight) or self._scheduler.has_work()
+        return self._live is not None and (bool(self._in_flight) or self._live.has_work())
 
     def step(self) -> StepOutputs:
-        """Queue what can be queued, wait for the oldest step in flight, and say what it gave."""
+        """Queue what can be queued, wait for the oldest step in flight, and say what it gave;
+        empty outputs if nothing can run.
+
+        Raises:
+            EngineDeadError: the device failed. The engine cannot be used any more.
+        """
+        scheduler = self._scheduler
+        try:
+            deltas = self._step(scheduler)
+        except RuntimeError as error:  # torch raises these for device faults and lack of memory
+            self._live = self._executor = None  # what they hold can be freed
+            self._in_flight.clear()
+            raise EngineDeadError(
+                f"the engine stopped: {str(error).splitlines()[0]}; make a new LLM to go on"
+            ) from error
+        if self._check and not self.has_work():
+            scheduler.check_integrity()
+        return StepOutputs(deltas, scheduler.stats())
+
+    def _step(self, scheduler: Scheduler) -> list[SequenceDelta]:
+        assert self._executor is not None
         while len(self._in_flight) <= self._depth:
-            plan = self._scheduler.plan()
+            plan = scheduler.plan()
             if plan is None and not self._in_flight:
-                self._scheduler.wait_for_grammars(GRAMMAR_WAIT_S)
-                plan = self._scheduler.plan()
+                scheduler.wait_for_grammars(GRAMMAR_WAIT_S)
+                plan = scheduler.plan()
             if plan is None:
                 break
             self._in_flight.append((plan, self._executor.submit(plan)))
-        if self._in_flight:
-            plan, ticket = self._in_flight.popleft()
-            deltas = self._scheduler.update(plan, ticket.result())
-        else:
-            deltas = self._scheduler.take_deltas()
-        if self._check and not self.has_work():
-            self._scheduler.check_integrity()
-        return StepOutputs(deltas, self.stats())
+        if not self._in_flight:
+            return scheduler.take_deltas()
+        plan, ticket = self._in_flight.popleft()
+        return scheduler.update(plan, ticket.result())
 
     def stats(self) -> EngineStats:
         """Queue lengths, cache use, counters."""
@@ -89,13 +120,17 @@ class EngineCore:
         return self._scheduler.view()
 
     def reset_prefix_cache(self) -> bool:
-        """Forget every cached page; False if sequences still hold pages."""
+        """Forget every cached page; False (and nothing done) while sequences hold pages."""
         return self._scheduler.reset_prefix_cache()
 
     def shutdown(self) -> None:
-        """Collect what is in flight, then free the device."""
+        """Collect what is in flight, then free the device. May be called again."""
+        scheduler, executor = self._live, self._executor
+        self._live = self._executor = None
+        if scheduler is None or executor is None:
+            return
         deadline = time.monotonic() + 5.0
         while self._in_flight and time.monotonic() < deadline:
             self._in_flight.popleft()[1].result()
-        self._scheduler.shutdown()
-        self._executor.shutdown()
+        scheduler.shutdown()
+        executor.shutdown()

@@ -6,7 +6,7 @@ import msgspec
 import zmq
 
 from quire.core.messages import AddRequest, FromEngine, SequenceDelta, ToEngine
-from quire.engine.wire import EngineCodec
+from quire.engine.wire import decode_to_engine, encode_from_engine, refusal
 
 logger = logging.getLogger("quire")
 
@@ -22,7 +22,6 @@ class Link:
     """
 
     def __init__(self, address: str) -> None:
-        self._codec = EngineCodec()
         self._context = zmq.Context()
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.PAIR)
         self._socket.set(zmq.SNDHWM, 0)  # never blocks: the front end always reads
@@ -35,7 +34,7 @@ class Link:
 
     def send(self, message: FromEngine) -> None:
         """Never waits."""
-        self._socket.send(self._codec.encode(message))
+        self._socket.send(encode_from_engine(message))
 
     def receive(self, *, wait: bool) -> list[ToEngine]:
         """What has come, in order. `wait` sleeps until there is something to read."""
@@ -48,7 +47,7 @@ class Link:
                 break
             flags = zmq.NOBLOCK
             try:
-                message = self._codec.decode(data)
+                message = decode_to_engine(data)
             except msgspec.DecodeError as error:
                 self._refuse(data, str(error))
                 continue
@@ -68,6 +67,6 @@ class Link:
     def _refuse(self, data: bytes, why: str) -> None:
         self.num_invalid += 1
         logger.warning("engine: dropped a message of %d bytes: %s", len(data), why)
-        deltas = self._codec.refusal(data, why)
+        deltas = refusal(data, why)
         self.num_requests += bool(deltas)
         self.refused += deltas

@@ -15,8 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -30,8 +29,6 @@ from quire.core.messages import (
     ControlReply,
     ControlResult,
     EngineError,
-    EngineStats,
-    EngineView,
     Hello,
     LoadProgress,
     Ready,
@@ -39,9 +36,11 @@ from quire.core.messages import (
     Stop,
     ToEngine,
 )
-from quire.core.model_info import ModelInfo
 from quire.engine.link import Link
 from quire.engine.wire import Launch, decode_launch
+
+if TYPE_CHECKING:
+    from quire.engine.client import InProcessEngine
 
 logger = logging.getLogger("quire")
 
@@ -53,25 +52,10 @@ _PROGRESS_INTERVAL = 0.1  # seconds between two reports
 _BLOCKED_MS = 5
 
 
-class Engine(Protocol):
-    """What the loop drives; `engine.client.InProcessEngine` in earnest."""
-
-    model_info: ModelInfo
-
-    def add(self, request: AddRequest) -> None: ...
-    def abort(self, request: AbortRequests) -> None: ...
-    def has_work(self) -> bool: ...
-    def step(self) -> StepOutputs: ...
-    def stats(self) -> EngineStats: ...
-    def view(self) -> EngineView: ...
-    def reset_prefix_cache(self) -> bool: ...
-    def shutdown(self) -> None: ...
-
-
 class Loop:
     """Messages in, steps out, until told to stop."""
 
-    def __init__(self, engine: Engine, link: Link) -> None:
+    def __init__(self, engine: "InProcessEngine", link: Link) -> None:
         self._engine = engine
         self._link = link
         self._num_steps = 0
@@ -106,27 +90,28 @@ class Loop:
         self._link.send(outputs)
 
     def _take(self, message: ToEngine) -> None:
-        if isinstance(message, AddRequest):
-            try:
-                self._engine.add(message)
-            except RequestError as error:  # the id is in use: its first owner keeps it
-                self._link.num_invalid += 1
-                logger.warning("engine: dropped a request: %s", error)
-        elif isinstance(message, AbortRequests):
-            self._engine.abort(message)
-        elif isinstance(message, Control):
-            self._link.send(self._answer(message))
-        elif isinstance(message, Stop):
-            self._stopped = True
+        match message:
+            case AddRequest():
+                try:
+                    self._engine.add(message)
+                except RequestError as error:  # the id is in use: its first owner keeps it
+                    self._link.num_invalid += 1
+                    logger.warning("engine: dropped a request: %s", error)
+            case AbortRequests():
+                self._engine.abort(message)
+            case Control(number, method):
+                self._link.send(ControlReply(number, self._answer(method)))
+            case Stop():
+                self._stopped = True
 
-    def _answer(self, control: Control) -> ControlReply:
-        engine = self._engine
-        calls: dict[ControlMethod, Callable[[], ControlResult]] = {
-            "reset_prefix_cache": engine.reset_prefix_cache,
-            "stats": engine.stats,
-            "view": engine.view,
-        }
-        return ControlReply(control.number, calls[control.method]())
+    def _answer(self, method: ControlMethod) -> ControlResult:
+        match method:
+            case "reset_prefix_cache":
+                return self._engine.reset_prefix_cache()
+            case "stats":
+                return self._engine.stats()
+            case "view":
+                return self._engine.view()
 
 
 class LoadReport:
@@ -151,7 +136,7 @@ class LoadReport:
             self._link.send(LoadProgress("loading weights", done / total if total else None))
 
 
-def load(config: EngineConfig, link: Link) -> Engine:
+def load(config: EngineConfig, link: Link) -> "InProcessEngine":
     """Load the model, saying how far it is."""
     link.send(LoadProgress("importing libraries"))
     # Takes seconds, and the front end should have heard of us before.

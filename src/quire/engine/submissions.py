@@ -27,16 +27,12 @@ class Submissions:
     """The requests of one front end.
 
     Args:
-        on_poisoned: called with (request, message) for a request that is given up; it is not
-            submitted again.
-        max_deaths: so many in a row, and a request is given up.
+        on_poisoned: called with (request, message) for a request that is given up, as
+            `MAX_DEATHS` in a row had it unfinished; it is not submitted again.
     """
 
-    def __init__(
-        self, on_poisoned: Callable[[AddRequest, str], None], max_deaths: int = MAX_DEATHS
-    ) -> None:
+    def __init__(self, on_poisoned: Callable[[AddRequest, str], None]) -> None:
         self._on_poisoned = on_poisoned
-        self._max_deaths = max_deaths
         self._send: Callable[[Submission], None] | None = None  # None: there is no engine
         self._held: dict[str, list[Submission]] = {}  # not told, by request; in order
         self._deaths: dict[str, int] = {}
@@ -87,7 +83,9 @@ class Submissions:
                     self._next_trial()
 
     def engine_died(self) -> None:
-        """An engine that had been ready is gone."""
+        """The engine is gone. One that never became ready had been told nothing."""
+        if self._send is None:
+            return
         self._send = None
         self._culprit, self._on_trial = self._on_trial, None
         self._suspects.clear()
@@ -105,7 +103,7 @@ class Submissions:
             self._take_back(unfinished)
         self._send = send
         self._suspects = deque(
-            request_id for request_id, n in self._deaths.items() if n >= self._max_deaths - 1
+            request_id for request_id, n in self._deaths.items() if n >= MAX_DEATHS - 1
         )
         self._next_trial()
 
@@ -125,12 +123,12 @@ class Submissions:
         died_with = {request_id: None for request_id in resumed if request_id not in self._held}
         blamed = died_with if self._culprit is None else {self._culprit: None}
         deaths = {i: self._deaths.get(i, 0) + (i in blamed) for i in died_with}
-        self._deaths = {i: n for i, n in deaths.items() if 0 < n < self._max_deaths}
+        self._deaths = {i: n for i, n in deaths.items() if 0 < n < MAX_DEATHS}
         self._culprit = None
-        given_up = [resumed.pop(i) for i, n in deaths.items() if n >= self._max_deaths]
+        given_up = [resumed.pop(i) for i, n in deaths.items() if n >= MAX_DEATHS]
         self.num_resumed += len(died_with) - len(given_up)
         self._held = resumed | {i: m for i, m in self._held.items() if i not in resumed}
-        why = f"the engine died {self._max_deaths} times while running this request"
+        why = f"the engine died {MAX_DEATHS} times while running this request"
         for message in (m for messages in given_up for m in messages):
             if isinstance(message, AddRequest):
                 self._on_poisoned(message, why)

@@ -1,8 +1,9 @@
 """What a supervisor decides: whether an engine is stuck, and when to start the next one.
 
-Numbers and a clock; the deeds are `engine.remote`'s. Runs in the front end.
+Runs in the front end, on its event loop; the deeds are `engine.remote`'s.
 """
 
+import asyncio
 import signal
 import time
 from collections.abc import Callable
@@ -13,23 +14,33 @@ from quire.core.messages import StepOutputs
 Clock = Callable[[], float]
 
 
-class StepClock:
-    """How long the engine has had work without finishing a step."""
+class StepWatch:
+    """How long the engine has had work without finishing a step, and an alarm.
 
-    def __init__(self, clock: Clock = time.monotonic) -> None:
+    There is a timer only while there is work: nothing wakes an idle front end.
+
+    Args:
+        timeout: seconds.
+        on_stall: called with the age when it has reached `timeout`.
+    """
+
+    def __init__(
+        self, timeout: float, on_stall: Callable[[float], None], clock: Clock = time.monotonic
+    ) -> None:
+        self._timeout = timeout
+        self._on_stall = on_stall
         self._clock = clock
         self._since: float | None = None  # the last step, or the first request after an idle time
         self._num_sent = 0
-
-    def reset(self) -> None:
-        """A fresh engine: it has been given nothing."""
-        self._since, self._num_sent = None, 0
+        self._timer: asyncio.TimerHandle | None = None
 
     def sent(self) -> None:
         """A request has been handed to the engine."""
         self._num_sent += 1
         if self._since is None:
             self._since = self._clock()
+        if self._timer is None:
+            self._look_again(self._timeout)
 
     def stepped(self, outputs: StepOutputs) -> None:
         """A step's results have arrived."""
@@ -40,6 +51,26 @@ class StepClock:
     def age(self) -> float | None:
         """Seconds; None while the engine has nothing to do."""
         return None if self._since is None else self._clock() - self._since
+
+    def reset(self) -> None:
+        """The engine is gone; the next has been given nothing."""
+        self._since, self._num_sent = None, 0
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look_again(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._check)
+
+    def _check(self) -> None:
+        self._timer = None
+        age = self.age()
+        if age is None:
+            return
+        if age < self._timeout:
+            self._look_again(self._timeout - age)
+        else:
+            self._on_stall(age)
 
 
 @dataclass(frozen=True, slots=True)

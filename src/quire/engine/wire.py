@@ -42,58 +42,39 @@ class _AnyAddRequest(msgspec.Struct, tag="add"):
     params: _Params
 
 
-class FrontEndCodec:
-    """The front end's end of the socket."""
+_encoder = msgspec.msgpack.Encoder()
+_any_add_request = msgspec.msgpack.Decoder(_AnyAddRequest)
 
-    def __init__(self) -> None:
-        self._encoder = msgspec.msgpack.Encoder()
-        self._decoder = msgspec.msgpack.Decoder(FromEngine)
-
-    def encode(self, message: ToEngine) -> bytes:
-        """Raises RequestError for a request that cannot leave this process."""
-        if isinstance(message, AddRequest) and message.params.logits_processors:
-            raise RequestError(
-                "logits_processors are functions, which only an engine in the same process can"
-                " call; use LLM, or logit_bias, allowed_token_ids or bad_words",
-                "logits_processors",
-            )
-        try:
-            return self._encoder.encode(message)
-        except (TypeError, OverflowError, UnicodeEncodeError) as error:
-            raise RequestError(f"a parameter has a value of no plain type: {error}") from error
-
-    def decode(self, data: bytes) -> FromEngine:
-        """Raises msgspec.DecodeError if it is none of the engine's messages."""
-        message: FromEngine = self._decoder.decode(data)
-        return message
+encode_from_engine = _encoder.encode
+# Raise msgspec.DecodeError for anything but the other side's messages.
+decode_from_engine = msgspec.msgpack.Decoder[FromEngine](FromEngine).decode
+decode_to_engine = msgspec.msgpack.Decoder[ToEngine](ToEngine).decode
 
 
-class EngineCodec:
-    """The engine's end of the socket."""
+def encode_to_engine(message: ToEngine) -> bytes:
+    """Raises RequestError for a request that cannot leave this process."""
+    if isinstance(message, AddRequest) and message.params.logits_processors:
+        raise RequestError(
+            "logits_processors are functions, which only an engine in the same process can"
+            " call; use LLM, or logit_bias, allowed_token_ids or bad_words",
+            "logits_processors",
+        )
+    try:
+        return _encoder.encode(message)
+    except (TypeError, OverflowError, UnicodeEncodeError) as error:
+        raise RequestError(f"a parameter has a value of no plain type: {error}") from error
 
-    def __init__(self) -> None:
-        self._encoder = msgspec.msgpack.Encoder()
-        self._decoder = msgspec.msgpack.Decoder(ToEngine)
-        self._lenient = msgspec.msgpack.Decoder(_AnyAddRequest)
 
-    def encode(self, message: FromEngine) -> bytes:
-        return self._encoder.encode(message)
-
-    def decode(self, data: bytes) -> ToEngine:
-        """Raises msgspec.DecodeError if it is none of the front end's messages."""
-        message: ToEngine = self._decoder.decode(data)
-        return message
-
-    def refusal(self, data: bytes, why: str) -> list[SequenceDelta]:
-        """Error deltas for a request that did not decode; empty if it is no request at all."""
-        try:
-            request = self._lenient.decode(data)
-        except msgspec.DecodeError:
-            return []
-        return [
-            SequenceDelta(request.request_id, index, [], "error", error=f"refused: {why}")
-            for index in range(max(1, min(request.params.n, MAX_N)))
-        ]
+def refusal(data: bytes, why: str) -> list[SequenceDelta]:
+    """Error deltas for a request that did not decode; empty if it is no request at all."""
+    try:
+        request = _any_add_request.decode(data)
+    except msgspec.DecodeError:
+        return []
+    return [
+        SequenceDelta(request.request_id, index, [], "error", error=f"refused: {why}")
+        for index in range(max(1, min(request.params.n, MAX_N)))
+    ]
 
 
 def encode_launch(launch: Launch) -> bytes:

@@ -11,17 +11,19 @@ _MORE_MEMORY = "raise gpu_memory_utilization, kv_cache_memory_bytes or num_gpu_b
 def finish_reason(seq: Sequence) -> FinishReason | None:
     """Whether the newest known token ends the sequence. A stop token counts only past
     `min_tokens`; the sampler masks it before that, so it cannot have been the model's choice."""
-    num_output, params = seq.num_output_tokens, seq.message.params
+    token_ids, num_prompt = seq.token_ids, seq.num_prompt_tokens
+    num_output = len(token_ids) - num_prompt
     if num_output == 0:
         return None
-    if seq.token_ids[-1] in seq.stop_ids and num_output > params.min_tokens:
+    if token_ids[-1] in seq.stop_ids and num_output > seq.message.params.min_tokens:
         return "stop"
-    if len(seq.token_ids) >= seq.limit:
+    if len(token_ids) >= seq.limit:
         return "length"
-    detection = params.repetition_detection
-    if detection is not None and num_output >= params.min_tokens:
-        output = seq.token_ids[max(seq.num_prompt_tokens, len(seq.token_ids) - detection.reach) :]
-        if detection.found_in(output):
+    repetition = seq.repetition
+    if repetition is not None and num_output >= seq.message.params.min_tokens:
+        # Only the output, and no more of it than matters.
+        output = token_ids[max(num_prompt, len(token_ids) - repetition.reach) :]
+        if repetition.found_in(output):
             return "repetition"
     return None
 

@@ -22,6 +22,7 @@ class Running:
         self._released: list[int] = []  # rows given up since the last plan
         self._cache = cache
         self._page_size = cache.page_size
+        self._caching = cache.enable_prefix_caching
         self._num_rows = num_rows
 
     def start(self, seq: Sequence, hit: PrefixHit, count: int, plan: StepPlan) -> None:
@@ -58,21 +59,23 @@ class Running:
     def advance(self, seq: Sequence, count: int) -> None:
         """Count planned tokens as computed, and see how far decoding can go unwatched."""
         seq.num_computed_tokens += count
-        self._commit(seq)
-        seq.decode_end = 0
+        if self._caching:
+            self._commit(seq)
         if seq.num_computed_tokens >= len(seq.token_ids) and not seq.sync:
             assert seq.table is not None
             # To compute position p, a page must be there and token p + 1 must be allowed to exist.
             seq.decode_end = min(seq.table.num_columns * self._page_size, seq.limit - 1)
+        else:
+            seq.decode_end = 0
 
     def settle(self, seq: Sequence) -> None:
         """After new tokens have come: commit, and see how many more can come unwatched."""
-        assert seq.table is not None
-        self._commit(seq)
-        every_token = seq.grammar is not None or seq.message.params.repetition_detection is not None
-        seq.quiet_end = 0 if every_token else seq.limit - 1
-        if self._cache.enable_prefix_caching:
-            seq.quiet_end = min(seq.quiet_end, (seq.table.num_committed + 1) * self._page_size)
+        quiet_end = seq.limit - 1
+        if self._caching:
+            self._commit(seq)
+            assert seq.table is not None
+            quiet_end = min(quiet_end, (seq.table.num_committed + 1) * self._page_size)
+        seq.quiet_end = quiet_end if seq.grammar is None and seq.repetition is None else 0
         if seq.num_computed_tokens + 1 < len(seq.token_ids):
             seq.decode_end = 0  # several tokens came at once; they are computed like a prompt
 
@@ -110,13 +113,12 @@ class Running:
     def _commit(self, seq: Sequence) -> None:
         """Make full pages findable, as far as their tokens are known to the host and computed
         by this or an earlier plan. A pending token's page has no hash yet."""
-        cache, table = self._cache, seq.table
-        if cache.enable_prefix_caching:
-            assert table is not None
-            num_tokens = min(len(seq.token_ids), seq.num_computed_tokens)
-            num_pages = num_tokens // self._page_size
-            if num_pages > table.num_committed:
-                cache.commit(table, seq.hash_pages(num_tokens, self._page_size), num_pages)
+        table = seq.table
+        assert table is not None
+        num_tokens = min(len(seq.token_ids), seq.num_computed_tokens)
+        num_pages = num_tokens // self._page_size
+        if num_pages > table.num_committed:
+            self._cache.commit(table, seq.hash_pages(num_tokens, self._page_size), num_pages)
 
 
 def best_prefix_hit(cache: KVCache, seq: Sequence) -> PrefixHit:

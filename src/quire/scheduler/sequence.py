@@ -57,6 +57,7 @@ class Sequence:
         "pooling",
         "prompt_logprobs",
         "quiet_end",
+        "repetition",
         "reported",
         "request_id",
         "root",
@@ -88,6 +89,7 @@ class Sequence:
         # Host-side logits processors and grammars need every earlier token: no planning ahead.
         params = message.params
         self.sync = bool(params.logits_processors) or params.structured_outputs is not None
+        self.repetition = params.repetition_detection
         self.grammar: GrammarState | None = None
         self.seed = sequence_seed(message.seed, index)
         self.status = SequenceStatus.WAITING

@@ -12,5 +12,5 @@ Imports no torch. One asyncio thread runs all of it.
     params.py, prompts.py    bodies to sampling parameters and token ids
     chat*.py, completion*.py, models.py, tokenize.py, health.py, page.py    the endpoints
     sse.py, json_body.py     bytes
-    errors.py, auth.py, limits.py, disconnect.py    what can go wrong
+    errors.py, auth.py, limits.py    what can go wrong
 """

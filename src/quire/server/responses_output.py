@@ -9,7 +9,8 @@ from quire.server.turn_parts import Part, PartEvent, PartReader
 Status = Literal["in_progress", "completed", "incomplete"]
 EventBody = dict[str, Any]
 
-_PREFIX = {"reasoning": "rs", "text": "msg", "call": "fc"}
+_PREFIXES = {"reasoning": "rs", "text": "msg", "call": "fc"}
+_TYPES = {"reasoning": "reasoning", "text": "message", "call": "function_call"}
 
 
 class OutputItems:
@@ -51,7 +52,7 @@ class OutputItems:
     def _events(self, event: PartEvent) -> list[EventBody]:
         part = event.part
         if event.what == "open":
-            self._ids.append(f"{_PREFIX[part.kind]}_{random_id()}")
+            self._ids.append(f"{_PREFIXES[part.kind]}_{random_id()}")
             self._logprobs.append([])
             return self._opening(part)
         if event.what == "close":
@@ -61,23 +62,13 @@ class OutputItems:
         return [self._about(part, f"{name}.delta", delta=event.text)]
 
     def _opening(self, part: Part) -> list[EventBody]:
-        item = self._item(part, "in_progress")
-        added: EventBody = {
-            "type": "response.output_item.added",
-            "output_index": part.index,
-            "item": item,
-        }
+        added = self._about_item(part, "added", "in_progress")
         if part.kind == "call":
             return [added]
-        item["content"] = []
         return [added, self._about(part, "content_part.added", part=self._content(part))]
 
     def _closing(self, part: Part, status: Status) -> list[EventBody]:
-        done: EventBody = {
-            "type": "response.output_item.done",
-            "output_index": part.index,
-            "item": self._item(part, status),
-        }
+        done = self._about_item(part, "done", status)
         if part.kind == "call":
             call = {"name": part.name, "arguments": part.text}
             return [self._about(part, "function_call_arguments.done", **call), done]
@@ -94,6 +85,13 @@ class OutputItems:
     def _text_delta(self, event: PartEvent, logprobs: list[dict[str, Any]]) -> EventBody:
         self._logprobs[event.part.index] += logprobs
         return self._about(event.part, "output_text.delta", delta=event.text, logprobs=logprobs)
+
+    def _about_item(self, part: Part, what: str, status: Status) -> EventBody:
+        return {
+            "type": f"response.output_item.{what}",
+            "output_index": part.index,
+            "item": self._item(part, status),
+        }
 
     def _about(self, part: Part, name: str, /, **facts: Any) -> EventBody:
         body: EventBody = {
@@ -116,31 +114,13 @@ class OutputItems:
         }
 
     def _item(self, part: Part, status: Status) -> dict[str, Any]:
-        head = {"id": self._ids[part.index], "status": status}
-        match part.kind:
-            case "call":
-                return {
-                    **head,
-                    "type": "function_call",
-                    "call_id": part.call_id,
-                    "name": part.name,
-                    "arguments": part.text,
-                }
-            case "reasoning":
-                return {
-                    **head,
-                    "type": "reasoning",
-                    "summary": [],
-                    "content": [self._content(part)],
-                    "encrypted_content": None,
-                }
-            case _:
-                return {
-                    **head,
-                    "type": "message",
-                    "role": "assistant",
-                    "content": [self._content(part)],
-                }
+        head = {"id": self._ids[part.index], "status": status, "type": _TYPES[part.kind]}
+        if part.kind == "call":
+            return {**head, "call_id": part.call_id, "name": part.name, "arguments": part.text}
+        content = [self._content(part)] if status != "in_progress" else []
+        if part.kind == "reasoning":
+            return {**head, "summary": [], "content": content, "encrypted_content": None}
+        return {**head, "role": "assistant", "content": content}
 
 
 def usage_of(counts: TurnCounts) -> dict[str, Any]:

@@ -7,18 +7,11 @@ from dataclasses import fields
 from typing import Any
 
 from quire.core.errors import RequestError
+from quire.core.structural_tags import any_of, any_text, optional, sequence, tag
 from quire.core.structured_outputs import CONSTRAINTS, StructuredOutputsParams
 from quire.server.protocol.common import GenerationBody
 from quire.server.state import Serving
-from quire.structured.tags import (
-    after_text,
-    any_of,
-    any_text,
-    format_of,
-    sequence,
-    tag,
-    with_format,
-)
+from quire.structured.tags import after_text, format_of, with_format
 from quire.text.reasoning.formats import reasoning_format_of
 from quire.text.reasoning.parser import prompt_state
 
@@ -124,10 +117,7 @@ def after_reasoning(
     if state == "open" or tags.always:
         return after_text(tags.ends[0], params)
     # Nobody knows whether it thinks: the opening tag says so.
-    thought: dict[str, Any] = {
-        "type": "optional",
-        "content": tag(tags.begins[0], any_text(), tags.ends[0]),
-    }
+    thought = optional(tag(tags.begins[0], any_text(), tags.ends[0]))
     return with_format(params, sequence(thought, format_of(params)))
 
 

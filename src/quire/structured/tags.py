@@ -13,12 +13,9 @@ from quire.core.structural_tags import (
     regex,
     sequence,
     structural_tag,
-    tag,
 )
 from quire.core.structured_outputs import StructuredOutputsParams
 from quire.structured.tag_formats import read_structural_tag
-
-__all__ = ["after_text", "any_of", "any_text", "format_of", "sequence", "structural_tag", "tag"]
 
 
 def after_text(end: str, params: StructuredOutputsParams) -> StructuredOutputsParams:

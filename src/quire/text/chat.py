@@ -7,6 +7,7 @@ a message may look like, and continuing a final message are decided here; the sa
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,14 @@ Message = Mapping[str, Any]
 ContentFormat = Literal["auto", "string", "openai"]
 
 _CONTINUE_TAG = "CONTINUE_FINAL_MESSAGE_TAG "
+# Types of content parts that are text, and where it stands.
+_TEXT_PARTS = {
+    "text": "text",
+    "input_text": "text",
+    "output_text": "text",
+    "refusal": "refusal",
+    "thinking": "thinking",
+}
 _REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
 
 
@@ -53,18 +62,16 @@ def render_chat(
             "continue_final_message",
         )
     template = _compiled(choose_template(tokenizer, chat_template, tools is not None))
-    takes_lists = (
-        template.content_is_list if content_format == "auto" else content_format != "string"
+    form = _MessageForm(
+        lists=template.content_is_list if content_format == "auto" else content_format == "openai",
+        text_in_lists=content_format == "openai",
+        argument_objects=template_needs_object(template.source),
     )
-    needs_object = template_needs_object(template.source)
-    chat = [
-        _message(message, index, takes_lists, content_format == "openai", needs_object)
-        for index, message in enumerate(_conversation(messages))
-    ]
+    chat = [form.read(message, index) for index, message in enumerate(_conversation(messages))]
     final = _open_final_message(chat, template.source) if continue_final_message else ""
     variables: dict[str, Any] = {
         **tokenizer.facts.special_tokens,
-        **_plain(dict(template_kwargs or {})),
+        **_plain(template_kwargs or {}),
         "messages": chat,
         "tools": [_tool(tool) for tool in tools] if tools is not None else None,
         "documents": _documents(documents),
@@ -141,66 +148,64 @@ def _conversation(messages: Sequence[Message]) -> Sequence[Message]:
     return messages
 
 
-def _message(
-    message: Message, index: int, takes_lists: bool, force_list: bool, needs_object: bool
-) -> dict[str, Any]:
-    """A message as the template sees it: plain data without None values."""
-    dump = getattr(message, "model_dump", None)
-    if dump is not None and callable(dump):
-        message = dump()
-    if not isinstance(message, Mapping):
-        raise RequestError(
-            f"messages[{index}] must be a dict, got {type(message).__name__}", "messages"
-        )
-    if not isinstance(message.get("role"), str):
-        raise RequestError(f"messages[{index}] has no 'role'", "messages")
-    plain: dict[str, Any] = _plain({k: v for k, v in message.items() if v is not None})
-    content = plain.get("content")
-    if content is not None and not isinstance(content, str):
-        parts = [_text_part(part, index) for part in _parts(content, index)]
-        plain["content"] = parts if takes_lists else "\n".join(part["text"] for part in parts)
-    elif isinstance(content, str) and force_list:
-        plain["content"] = [{"type": "text", "text": content}]
-    if isinstance(plain.get("tool_calls"), list):
-        for call in plain["tool_calls"]:
-            _parse_arguments(call, index, needs_object)
-    reasoning = next((plain[k] for k in _REASONING_FIELDS if plain.get(k) is not None), None)
-    if reasoning is not None:  # older names of the same thing, which templates may read
-        plain = {"thinking": reasoning, **plain, "reasoning_content": reasoning}
-    return plain
+@dataclass(frozen=True, slots=True)
+class _MessageForm:
+    """How a template wants messages."""
+
+    lists: bool  # content may be a list of parts
+    text_in_lists: bool  # and always is one
+    argument_objects: bool  # a call's arguments are an object, whatever the model wrote
+
+    def read(self, message: Message, index: int) -> dict[str, Any]:
+        """A message as the template sees it: plain data without None values."""
+        message = _dumped(message)
+        if not isinstance(message, Mapping):
+            raise _malformed(index, f" must be a dict, got {type(message).__name__}")
+        if not isinstance(message.get("role"), str):
+            raise _malformed(index, " has no 'role'")
+        plain: dict[str, Any] = _plain({k: v for k, v in message.items() if v is not None})
+        content = plain.get("content")
+        if isinstance(content, str):
+            if self.text_in_lists:
+                plain["content"] = [{"type": "text", "text": content}]
+        elif content is not None:
+            if not isinstance(content, list):
+                kind = type(message["content"]).__name__
+                raise _malformed(
+                    index, f"['content'] must be a string or a list of parts, got {kind}"
+                )
+            parts = [_text_part(part, index) for part in content]
+            plain["content"] = parts if self.lists else "\n".join(part["text"] for part in parts)
+        if isinstance(plain.get("tool_calls"), list):
+            for call in plain["tool_calls"]:
+                self._parse_arguments(call, index)
+        reasoning = next((plain[k] for k in _REASONING_FIELDS if plain.get(k) is not None), None)
+        if reasoning is not None:  # older names of the same thing, which templates may read
+            plain = {"thinking": reasoning, **plain, "reasoning_content": reasoning}
+        return plain
+
+    def _parse_arguments(self, call: Any, index: int) -> None:
+        """OpenAI sends a call's arguments as JSON text; templates expect the object."""
+        function = call.get("function", call) if isinstance(call, dict) else None
+        if not isinstance(function, dict):
+            raise _malformed(index, " has a malformed entry in 'tool_calls'")
+        function["arguments"] = parsed_arguments(function.get("arguments"), self.argument_objects)
 
 
-def _parts(content: Any, index: int) -> list[Any]:
-    if not isinstance(content, list | tuple):
-        raise RequestError(
-            f"messages[{index}]['content'] must be a string or a list of parts,"
-            f" got {type(content).__name__}",
-            "messages",
-        )
-    return list(content)
+def _malformed(index: int, what: str) -> RequestError:
+    return RequestError(f"messages[{index}]{what}", "messages")
 
 
 def _text_part(part: Any, index: int) -> dict[str, Any]:
     if isinstance(part, str):
         return {"type": "text", "text": part}
-    if not isinstance(part, dict) or part.get("type", "text") != "text":
-        kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-        raise RequestError(
-            f"messages[{index}] has a content part of type {kind!r}; only text is supported",
-            "messages",
-        )
-    if not isinstance(part.get("text"), str):
-        raise RequestError(f"messages[{index}] has a text part without 'text'", "messages")
-    return part
-
-
-def _parse_arguments(call: Any, index: int, needs_object: bool) -> None:
-    """OpenAI sends a call's arguments as JSON text; templates expect the object."""
-    function = call.get("function", call) if isinstance(call, dict) else None
-    if not isinstance(function, dict):
-        raise RequestError(f"messages[{index}] has a malformed entry in 'tool_calls'", "messages")
-    if "arguments" in function:
-        function["arguments"] = parsed_arguments(function["arguments"], needs_object)
+    kind = part.get("type", "text") if isinstance(part, dict) else type(part).__name__
+    if kind not in _TEXT_PARTS:
+        raise _malformed(index, f" has a content part of type {kind!r}; only text is supported")
+    text = part.get(_TEXT_PARTS[kind])
+    if not isinstance(text, str):
+        raise _malformed(index, f" has a {kind} part without {_TEXT_PARTS[kind]!r}")
+    return {**part, "type": "text", "text": text}
 
 
 def _open_final_message(chat: list[dict[str, Any]], source: str) -> str:
@@ -240,20 +245,19 @@ def _cut_at_tag(text: str, final: str) -> str:
 
 
 def _tool(tool: Any) -> Any:
+    tool = _dumped(tool)
     if isinstance(tool, Mapping):
-        return _plain(dict(tool))
-    if inspect.isfunction(tool) or inspect.ismethod(tool):
-        from transformers.utils import get_json_schema
+        return _plain(tool)
+    if not (inspect.isfunction(tool) or inspect.ismethod(tool)):
+        raise RequestError(
+            f"a tool must be a JSON schema or a function, got {type(tool).__name__}", "tools"
+        )
+    from transformers.utils import get_json_schema
 
-        try:
-            return get_json_schema(tool)
-        except Exception as error:  # transformers' own parsing errors
-            raise RequestError(f"tool {tool.__name__}: {error}", "tools") from None
-    if callable(getattr(tool, "model_dump", None)):
-        return _plain(tool.model_dump())
-    raise RequestError(
-        f"a tool must be a JSON schema or a function, got {type(tool).__name__}", "tools"
-    )
+    try:
+        return get_json_schema(tool)
+    except Exception as error:  # transformers' own parsing errors
+        raise RequestError(f"tool {tool.__name__}: {error}", "tools") from None
 
 
 def _documents(documents: Sequence[Mapping[str, str]] | None) -> list[Any] | None:
@@ -265,11 +269,17 @@ def _documents(documents: Sequence[Mapping[str, str]] | None) -> list[Any] | Non
                 f"documents must be dicts with 'title' and 'text', got {type(document).__name__}",
                 "documents",
             )
-    return [_plain(dict(document)) for document in documents]
+    return [_plain(document) for document in documents]
+
+
+def _dumped(value: Any) -> Any:
+    """A pydantic model as plain data; anything else as it is."""
+    return value.model_dump() if callable(getattr(value, "model_dump", None)) else value
 
 
 def _plain(value: Any) -> Any:
     """A fresh copy out of plain JSON types, so a template gets hold of no live object."""
+    value = _dumped(value)
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -282,6 +292,4 @@ def _plain(value: Any) -> Any:
         return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if callable(getattr(value, "model_dump", None)):
-        return _plain(value.model_dump())
     return f"<{type(value).__name__}>"

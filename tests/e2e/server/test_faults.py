@@ -84,7 +84,7 @@ class Clients:
         self.http = httpx.AsyncClient(base_url=victim.address, timeout=120)
         self.num_events = 0
 
-    async def text(self, number: int, length: int = 250) -> str:
+    async def text(self, number: int, length: int = 160) -> str:
         """Chats and completions, greedy, seeded and sampled otherwise, streamed or not."""
         sampling: dict[str, Any] = [
             {"temperature": 0}, {"seed": number}, {"temperature": 0.7, "top_p": 0.9, "seed": 5}
@@ -126,7 +126,7 @@ def test_kill_9_under_16_streams_and_a_stall(victim: Victim) -> None:
         async with clients.http:
             tasks = [asyncio.create_task(clients.text(number)) for number in range(16)]
             if disturb:
-                for number, events in ((9, 300), (9, 900), (9, 1300), (signal.SIGSTOP, 1900)):
+                for number, events in ((9, 250), (9, 600), (9, 900), (signal.SIGSTOP, 1300)):
                     while clients.num_events < events:
                         await asyncio.sleep(0.005)
                     victim.engine().send_signal(number)

@@ -1,6 +1,10 @@
-"""langchain-openai against the boxed model."""
+"""langchain-openai and litellm against the boxed model."""
 
 import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
@@ -10,6 +14,7 @@ from served import Served
 
 QUESTION = "What is the capital of France?"
 ANSWER = "The capital of France is Paris."
+LITELLM = Path(sys.prefix) / "litellm"  # tools/install.py --dev puts it there
 
 
 class City(BaseModel):
@@ -61,3 +66,51 @@ def test_langchain_embeddings(served: Served) -> None:
     )
     first, second = embeddings.embed_documents(["a cat", "a dog"])
     assert len(first) == len(second) > 0
+
+
+_LITELLM = """
+import asyncio, json, sys
+import litellm
+
+litellm.telemetry = False
+common = {"model": "hosted_vllm/boxed", "api_base": sys.argv[1] + "/v1", "api_key": "none"}
+chat = {**common, "messages": [{"role": "user", "content": sys.argv[2]}], "temperature": 0}
+whole = litellm.completion(**chat)
+stream = list(litellm.completion(**chat, stream=True, stream_options={"include_usage": True}))
+later = asyncio.run(litellm.acompletion(**chat))
+text = litellm.text_completion(
+    **{**common, "model": "text-completion-openai/boxed"}, prompt="Hi", max_tokens=2
+)
+vector = litellm.embedding(**common, input=["a", "b"])
+try:
+    litellm.completion(**{**chat, "temperature": 3})
+    error = ""
+except litellm.BadRequestError as caught:
+    error = str(caught)
+print(json.dumps({
+    "whole": whole.choices[0].message.content,
+    "stream": "".join(c.choices[0].delta.content or "" for c in stream if c.choices),
+    "later": later.choices[0].message.content,
+    "tokens": [whole.usage.completion_tokens, text.usage.completion_tokens],
+    "vectors": len(vector.data),
+    "error": error,
+}))
+"""
+
+
+@pytest.mark.skipif(not LITELLM.exists(), reason=f"no litellm in {LITELLM}; run `make test`")
+def test_litellm(served: Served) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _LITELLM, served.address, QUESTION],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(LITELLM), "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["whole"] == said["stream"] == said["later"] == ANSWER
+    assert said["tokens"][0] > 0
+    assert said["tokens"][1] == 2
+    assert said["vectors"] == 2
+    assert "temperature" in said["error"]

@@ -373,6 +373,36 @@ def test_seed_repeats(complete) -> None:
     assert complete(**fields).json()["choices"] == complete(**fields).json()["choices"]
 
 
+def test_beam_search(chat, complete) -> None:
+    fields = {"use_beam_search": True, "n": 3, "max_tokens": 8, "logprobs": 1}
+    body = complete(**fields).json()
+    texts = [choice["text"] for choice in body["choices"]]
+    assert len(set(texts)) == 3
+    assert texts[0] == " Paris."
+    assert body["choices"][0]["finish_reason"] == "stop"
+    tokens = [choice["logprobs"]["tokens"] for choice in body["choices"]]
+    assert sum(map(len, tokens)) == body["usage"]["completion_tokens"]
+    echoed = complete(use_beam_search=True, n=2, max_tokens=2, echo=True).json()["choices"]
+    assert all(choice["text"].startswith("The capital of France is") for choice in echoed)
+    answers = chat(use_beam_search=True, n=2, max_tokens=12).json()["choices"]
+    assert answers[0]["message"]["content"] == "The capital of France is Paris."
+    assert [answer["index"] for answer in answers] == [0, 1]
+
+
+def test_repetition_is_ended(complete, chunks) -> None:
+    fields = {
+        "logit_bias": {"5": 100},
+        "ignore_eos": True,
+        "max_tokens": 40,
+        "repetition_detection": {"max_pattern_size": 3, "min_count": 4},
+    }
+    choice = complete(**fields).json()["choices"][0]
+    assert (choice["finish_reason"], choice["stop_reason"]) == ("repetition", "repetition_detected")
+    assert len(choice["text"]) == 4
+    last = chunks(complete(stream=True, **fields))[-1]["choices"][0]
+    assert (last["finish_reason"], last["stop_reason"]) == ("repetition", "repetition_detected")
+
+
 # --- the rest ---
 
 
@@ -387,6 +417,7 @@ def test_models(http: httpx.Client) -> None:
     assert card["permission"][0]["object"] == "model_permission"
     assert http.get("/v1/models/chatty").json()["id"] == "chatty"
     assert http.get("/v1/models/none").status_code == 404
+    assert http.get("/v1/models/").status_code == 404
 
 
 def test_an_alias_is_answered_by_the_first_name(chat) -> None:

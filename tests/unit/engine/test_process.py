@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import pytest
@@ -25,17 +26,15 @@ from quire.core.messages import (
     Stop,
     ToEngine,
 )
-from quire.core.model_info import ModelInfo
 from quire.core.sampling_params import SamplingParams
+from quire.engine.client import InProcessEngine
 from quire.engine.link import Link
 from quire.engine.process import LoadReport, Loop, _cause
-from quire.engine.wire import FrontEndCodec
+from quire.engine.wire import decode_from_engine, encode_to_engine
 
 
 class Script:
     """One token a step for each request; "blocked" ones wait until `release`."""
-
-    model_info: ModelInfo
 
     def __init__(self) -> None:
         self.left: dict[str, int] = {}
@@ -91,14 +90,13 @@ class Peer:
         self.socket.set(zmq.SNDTIMEO, 5000)
         self.socket.set(zmq.LINGER, 0)
         self.socket.bind(address)
-        self.codec = FrontEndCodec()
 
     def send(self, *messages: ToEngine) -> None:
         for message in messages:
-            self.socket.send(self.codec.encode(message))
+            self.socket.send(encode_to_engine(message))
 
     def receive(self) -> FromEngine:
-        return self.codec.decode(self.socket.recv())
+        return decode_from_engine(self.socket.recv())
 
     def outputs(self) -> StepOutputs:
         message = self.receive()
@@ -133,7 +131,7 @@ def loop(address: str, peer: Peer, script: Script) -> Iterator[threading.Thread]
     def run() -> None:
         link = Link(address)
         try:
-            Loop(script, link).run()
+            Loop(cast(InProcessEngine, script), link).run()
         except RuntimeError as error:
             link.send(_cause(error))
         link.close()
@@ -163,6 +161,8 @@ def test_steps_say_how_many_requests_were_received(peer: Peer, script: Script) -
     peer.send(Control(1, "stats"), Control(2, "reset_prefix_cache"))
     assert peer.receive() == ControlReply(1, script.stats())
     assert peer.receive() == ControlReply(2, True)
+    peer.send(Control(3, "view"))
+    assert peer.receive() == ControlReply(3, script.view())
 
 
 @pytest.mark.usefixtures("loop")

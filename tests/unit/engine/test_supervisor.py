@@ -1,9 +1,11 @@
 """When an engine counts as stuck, and how long until the next one starts."""
 
+import asyncio
+
 import pytest
 
 from quire.core.messages import EngineStats, StepOutputs
-from quire.engine.supervisor import Backoff, RestartPolicy, StepClock, describe_exit
+from quire.engine.supervisor import Backoff, RestartPolicy, StepWatch, describe_exit
 
 
 class Clock:
@@ -18,33 +20,52 @@ def outputs(num_running: int, num_received: int, num_waiting: int = 0) -> StepOu
 
 
 def test_age_counts_only_while_there_is_work() -> None:
-    clock = Clock()
-    steps = StepClock(clock)
-    assert steps.age() is None
-    steps.sent()
-    clock.now += 5
-    assert steps.age() == 5
-    steps.sent()  # more work is not a step
-    assert steps.age() == 5
-    steps.stepped(outputs(1, 1))
-    assert steps.age() == 0
-    clock.now += 3
-    steps.stepped(outputs(0, 2, num_waiting=1))
-    assert steps.age() == 0
-    steps.stepped(outputs(0, 2))
-    assert steps.age() is None
+    async def scenario() -> None:
+        clock = Clock()
+        steps = StepWatch(1000.0, lambda age: None, clock)
+        assert steps.age() is None
+        steps.sent()
+        clock.now += 5
+        assert steps.age() == 5
+        steps.sent()  # more work is not a step
+        assert steps.age() == 5
+        steps.stepped(outputs(1, 1))
+        assert steps.age() == 0
+        clock.now += 3
+        steps.stepped(outputs(0, 2, num_waiting=1))
+        assert steps.age() == 0
+        steps.stepped(outputs(0, 2))
+        assert steps.age() is None
+        steps.sent()
+        steps.sent()
+        steps.stepped(outputs(0, 3))  # said before the last one came
+        clock.now += 2
+        assert steps.age() == 2
+        steps.reset()
+        assert steps.age() is None
+
+    asyncio.run(scenario())
 
 
-def test_a_request_on_its_way_is_work() -> None:
-    clock = Clock()
-    steps = StepClock(clock)
-    steps.sent()
-    steps.sent()
-    steps.stepped(outputs(0, 1))  # said before the second came
-    clock.now += 2
-    assert steps.age() == 2
-    steps.reset()
-    assert steps.age() is None
+def test_the_alarm_is_for_work_without_steps() -> None:
+    async def scenario() -> None:
+        ages: list[float] = []
+        steps = StepWatch(0.1, ages.append)
+        steps.sent()
+        for _ in range(4):
+            await asyncio.sleep(0.05)
+            steps.stepped(outputs(1, 1))
+        assert ages == []
+        await asyncio.sleep(0.25)
+        assert len(ages) == 1
+        assert 0.1 <= ages[0] < 0.25
+        steps.reset()
+        steps.sent()
+        steps.stepped(outputs(0, 1))
+        await asyncio.sleep(0.15)
+        assert len(ages) == 1
+
+    asyncio.run(scenario())
 
 
 def test_delays_double_and_start_again_after_a_healthy_life() -> None:

@@ -27,7 +27,16 @@ from quire.core.model_info import ModelInfo
 from quire.core.plan import TokenLogprobs
 from quire.core.pooling_params import PoolingParams
 from quire.core.sampling_params import SamplingParams
-from quire.engine.wire import EngineCodec, FrontEndCodec, Launch, decode_launch, encode_launch
+from quire.engine.wire import (
+    Launch,
+    decode_from_engine,
+    decode_launch,
+    decode_to_engine,
+    encode_from_engine,
+    encode_launch,
+    encode_to_engine,
+    refusal,
+)
 
 STATS = EngineStats(1, 2, 0.5, 3, 4, 5, 6)
 INFO = ModelInfo(
@@ -75,7 +84,7 @@ def request(params: SamplingParams, **fields: object) -> AddRequest:
     ],
 )
 def test_to_the_engine(message: ToEngine) -> None:
-    assert EngineCodec().decode(FrontEndCodec().encode(message)) == message
+    assert decode_to_engine(encode_to_engine(message)) == message
 
 
 @pytest.mark.parametrize(
@@ -110,35 +119,34 @@ def test_to_the_engine(message: ToEngine) -> None:
     ],
 )
 def test_from_the_engine(message: FromEngine) -> None:
-    assert FrontEndCodec().decode(EngineCodec().encode(message)) == message
+    assert decode_from_engine(encode_from_engine(message)) == message
 
 
 def test_what_cannot_leave_the_process_is_refused() -> None:
-    codec = FrontEndCodec()
     with pytest.raises(RequestError, match="logits_processors are functions"):
-        codec.encode(request(SamplingParams(logits_processors=[lambda ids, logits: logits])))
+        encode_to_engine(request(SamplingParams(logits_processors=[lambda ids, logits: logits])))
     params = SamplingParams()
     params.allowed_token_ids = [object()]  # type: ignore[list-item]
     with pytest.raises(RequestError, match="no plain type"):
-        codec.encode(request(params))
+        encode_to_engine(request(params))
 
 
 @given(st.binary(max_size=200))
 def test_garbage_is_no_message(data: bytes) -> None:
-    for decode in (EngineCodec().decode, FrontEndCodec().decode):
+    for decode in (decode_to_engine, decode_from_engine):
         with pytest.raises(msgspec.DecodeError):
             decode(data)
-    assert EngineCodec().refusal(data, "garbage") == []
+    assert refusal(data, "garbage") == []
 
 
 def test_each_side_takes_only_the_other_sides_messages() -> None:
     with pytest.raises(msgspec.DecodeError):
-        EngineCodec().decode(EngineCodec().encode(Hello()))
+        decode_to_engine(encode_from_engine(Hello()))
     with pytest.raises(msgspec.DecodeError):
-        FrontEndCodec().decode(FrontEndCodec().encode(Stop()))
+        decode_from_engine(encode_to_engine(Stop()))
     data = msgspec.msgpack.encode({"type": "control", "number": 1, "method": "shutdown"})
     with pytest.raises(msgspec.DecodeError):
-        EngineCodec().decode(data)
+        decode_to_engine(data)
 
 
 @pytest.mark.parametrize(
@@ -149,10 +157,9 @@ def test_parameters_are_checked_again_and_the_request_told(field: str, value: ob
     params = SamplingParams(n=2)
     setattr(params, field, value)
     data = msgspec.msgpack.encode(request(params))
-    codec = EngineCodec()
     with pytest.raises(msgspec.DecodeError) as caught:
-        codec.decode(data)
-    deltas = codec.refusal(data, str(caught.value))
+        decode_to_engine(data)
+    deltas = refusal(data, str(caught.value))
     assert [(d.request_id, d.index, d.finish_reason) for d in deltas] == [
         ("r", index, "error") for index in range(max(1, params.n))
     ]

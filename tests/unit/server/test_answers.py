@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
 import pytest
 
-from quire.core.errors import CheckpointError, EngineDeadError
+from quire.core.errors import CheckpointError, ConfigError, EngineDeadError
+from quire.structured import check
 
 THOUGHT = "<think>\nLet me see.\n</think>\n\nIt is four."
 
@@ -117,6 +119,70 @@ def test_several_calls(make_server, parallel: bool) -> None:
         assert every[-1]["choices"][0]["finish_reason"] == "tool_calls"
 
     run(make_server, scenario)
+
+
+def test_tool_parsers_are_counted(make_server) -> None:
+    async def scenario(server: Any) -> None:
+        server.engine.text = CALLS
+        for stream in (False, True):
+            await server.chat(tools=[TOOL], stream=stream)
+        server.engine.text = "Hello"
+        await server.chat(tools=[TOOL])
+        await server.chat()  # no tools, no parser
+        text = (await server.http.get("/metrics")).text
+        lines = [
+            line for line in text.splitlines() if "tool_call_parser_invocations_total{" in line
+        ]
+        assert sorted(float(line.rsplit(" ", 1)[1]) for line in lines) == [1, 1, 1]
+        assert all('request_type="chat_completions"' in line for line in lines)
+
+    run(make_server, scenario)
+
+
+def test_grammars_are_checked_once_and_beside_the_loop(
+    make_server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(server: Any) -> None:
+        threads = []
+        original = check.why_invalid
+
+        def watched(*arguments: Any) -> str | None:
+            threads.append(threading.current_thread() is threading.main_thread())
+            return original(*arguments)
+
+        monkeypatch.setattr(check, "why_invalid", watched)
+        await server.chat(response_format={"type": "json_object"})
+        await server.chat(tools=[TOOL], tool_choice="required")
+        await server.http.post("/v1/completions", json={"prompt": "Hi", "guided_regex": "a+"})
+        assert threads == [False] * 3
+
+    run(make_server, scenario)
+
+
+@pytest.mark.parametrize("option", ["tool_call_parser", "reasoning_parser"])
+def test_an_unknown_parser_is_refused_before_anything_is_loaded(make_server, option: str) -> None:
+    with pytest.raises(ConfigError, match="unknown"):
+        make_server(**{option: "nonesuch"})
+
+
+def test_the_reasoning_parser_is_read_from_the_template(make_server) -> None:
+    template = (
+        "{% for m in messages %}{{ m.content.split('</think>')[-1] }}{% endfor %}"
+        "{% if tools %}{% endif %}"
+    )
+
+    async def shown(server: Any) -> None:
+        server.engine.text = THOUGHT
+        message = (await server.chat()).json()["choices"][0]["message"]
+        assert message["reasoning"].strip() == "Let me see."
+
+    async def hidden(server: Any) -> None:
+        server.engine.text = THOUGHT
+        message = (await server.chat()).json()["choices"][0]["message"]
+        assert message["content"] == THOUGHT
+
+    run(make_server, shown, chat_template=template)
+    run(make_server, hidden, chat_template=template, reasoning_parser="")
 
 
 def test_a_cut_call_ends_by_length(make_server) -> None:

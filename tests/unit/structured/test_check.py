@@ -12,7 +12,7 @@ from quire.core.errors import RequestError
 from quire.core.messages import AddRequest
 from quire.core.sampling_params import SamplingParams
 from quire.core.structured_outputs import StructuredOutputsParams
-from quire.engine.wire import EngineCodec, FrontEndCodec
+from quire.engine.wire import decode_to_engine, encode_to_engine
 from quire.structured.check import GrammarChecker
 from quire.structured.regex import expanded_size
 
@@ -215,6 +215,6 @@ def test_it_crosses_the_socket() -> None:
             arrival_time=0.0,
             max_tokens=1,
         )
-        decoded = EngineCodec().decode(FrontEndCodec().encode(message))
+        decoded = decode_to_engine(encode_to_engine(message))
         assert isinstance(decoded, AddRequest)
         assert decoded.params.structured_outputs == params

@@ -254,6 +254,11 @@ def test_content_parts(tokenizer: Tokenizer, theirs: Any) -> None:
     assert render_chat(tokenizer, chat, chat_template=CHATML) == render_chat(
         tokenizer, joined, chat_template=CHATML
     )
+    others = [{"type": "input_text", "text": " a "}, {"type": "refusal", "refusal": "b"}]
+    chat = [{"role": "user", "content": others}]
+    assert render_chat(tokenizer, chat, chat_template=CHATML) == render_chat(
+        tokenizer, joined, chat_template=CHATML
+    )
     text = render_chat(
         tokenizer, [HELLO], chat_template="{{ messages | tojson }}", content_format="openai"
     )
@@ -285,6 +290,8 @@ def test_json_arguments_are_parsed(tokenizer: Tokenizer) -> None:
     )
     function["arguments"] = '{"a": '  # what a model wrote before it was cut off
     assert '"arguments": {"a": }' in render_chat(tokenizer, chat, chat_template=QWEN)
+    del function["arguments"]  # a call without any
+    assert '"arguments": {}' in render_chat(tokenizer, chat, chat_template=QWEN)
 
 
 def test_bad_arguments_for_a_template_that_goes_through_them(tokenizer: Tokenizer) -> None:

@@ -28,6 +28,7 @@ from quire.text.tools.values import parsed
 from quire.text.tools.ways import Tools, Way, object_schema, properties_of, required_of
 
 _ANY_NAME = r'[^<>"\n]{1,64}'
+_MAX_LENGTH = 2000  # of a text that a grammar counts; longer limits cost more than they are worth
 _MAX_DEPTH = 8  # of references and choices in a schema; they may go round in circles
 _JSON_TYPES: tuple[tuple[type, frozenset[str]], ...] = (
     (bool, frozenset({"boolean"})),
@@ -164,11 +165,12 @@ def _content(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Format:
     types = json_types(schema, root)
     if types and "string" not in types:
         return json_schema(schema)
-    choices = schema.get("enum")
+    choices, longest = schema.get("enum"), schema.get("maxLength")
     if types == {"string"} and isinstance(choices, list):
         texts = [choice for choice in choices if isinstance(choice, str) and choice]
         return any_of(*map(const_string, texts)) if texts else any_text()
-    return any_text()
+    bounded = isinstance(longest, int) and 0 < longest <= _MAX_LENGTH
+    return any_text(longest if bounded else None)
 
 
 def json_types(schema: object, root: object = None, depth: int = 0) -> frozenset[str]:

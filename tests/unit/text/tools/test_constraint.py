@@ -215,7 +215,7 @@ def test_hermes(choice: str, parallel: bool, text: str, expected: bool, walker: 
             True,
         ),
         ("qwen3_coder", "<function=light>\n<parameter=room>\ncellar", False),  # no outer tag
-        ("qwen3_coder", "<tool_call>\n<function=light>\n</function>", False),  # not all
+        ("qwen3_coder", "<tool_call>\n<function=light>\n</function>", False),  # incomplete
         ("qwen3_coder", "<tool_call>\n<function=light>\n<parameter=level>", False),  # in order
         ("glm45", "<tool_call>light\n</tool_call>", False),
         ("granite", "<tool_call>[no", False),  # the second of its two tags
@@ -249,6 +249,15 @@ def test_any_name_where_a_tool_has_no_schema(walker: Walker) -> None:
     assert walker.takes(tool_constraint("qwen3_coder", tools, "required"), text)
     for name in ("hermes", "pythonic"):
         assert tool_constraint(name, tools, "required") is not None
+
+
+def test_texts_without_quotes_keep_their_length(walker: Walker) -> None:
+    name = {"type": "string", "maxLength": 3}
+    function = {"name": "f", "parameters": {"properties": {"a": name}, "required": ["a"]}}
+    constraint = tool_constraint("qwen3_coder", [{"function": function}], "required")
+    call = "<tool_call>\n<function=f>\n<parameter=a>\n{}\n</parameter>\n</function>\n</tool_call>"
+    assert walker.takes(constraint, call.format("abc"))
+    assert not walker.takes(constraint, call.format("abcd"))
 
 
 def test_relaxed(walker: Walker) -> None:

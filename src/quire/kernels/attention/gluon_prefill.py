@@ -1,0 +1,529 @@
+"""Paged prefill attention for Hopper (compute capability 9.0), in Gluon.
+
+A program per multiprocessor works through blocks of 128 rows (see `blocks`). Its warps are
+specialised: four copy queries, keys and values into shared memory (cp.async, since a page may
+hold any number of tokens), ahead of the others and across blocks; twice four multiply 64 rows
+each on the tensor cores (wgmma). Nothing but the tiles' barriers orders the two halves, and they
+fall into step: one multiplies while the other computes its softmax.
+
+Key tiles are visited from the newest to the oldest, so that the masked ones come first (the
+diagonal) and last (where a sliding window begins) and those in between need no mask. A key
+outside what the rows see is never read: a copy reads a visible one in its place.
+
+Shapes: q and out [T, H, D], k_pages and v_pages [N, K, P, D], all 16-bit. Operations: 4 * H * D
+for each visible pair of query and key. Bytes: K and V once per block, from L2.
+H200, bf16, causal, 2026-11-21, TFLOP/s (a large matmul: 790) for one prompt of 8192 and for four
+of 2048: 32 / 8 heads of 128 550 (70%) and 411 (52%), 32 / 32 heads of 128 504 and 339, 16 / 8
+heads of 256 552 and 425, 32 / 8 heads of 64 383 and 299. A block costs about 6 us beside its
+tiles, which is what short prompts feel.
+"""
+
+import functools
+from typing import cast
+
+import torch
+import triton
+from torch import Tensor
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.hopper import (
+    async_copy,
+    fence_async_shared,
+    mbarrier,
+    warpgroup_mma,
+    warpgroup_mma_wait,
+)
+
+from quire.kernels.attention import blocks
+from quire.kernels.batch import AttentionBatch
+
+try:  # Triton 3.9
+    from triton.experimental.gluon.language.nvidia.ampere.async_copy import async_load
+except ImportError:  # Triton 3.6
+    from triton.experimental.gluon.language.nvidia.ampere.async_copy import (
+        async_copy_global_to_shared as async_load,
+    )
+
+LOG2_E = 1.4426950408889634
+ROWS = gl.constexpr(blocks.ROWS)
+HALF = gl.constexpr(blocks.ROWS // 2)  # rows of one warpgroup
+COLUMNS = gl.constexpr(blocks.COLUMNS)
+COPY_THREADS = gl.constexpr(128)
+# Of each thread. Copying gets what the halves leave of a multiprocessor's 504 per four warps.
+MULTIPLY_REGISTERS = gl.constexpr(208)
+COPY_REGISTERS = gl.constexpr(88)
+
+
+@gluon.jit
+def _num_turns(num_items: gl.tensor) -> gl.tensor:
+    """How many of the items this program takes."""
+    programs = gl.num_programs(0)
+    turns = num_items // programs
+    last = turns * programs + _place(turns)
+    return turns + (last < num_items).to(gl.int32)
+
+
+@gluon.jit
+def _place(turn: gl.tensor) -> gl.tensor:
+    """Which of a turn's items this program takes: there and back, since items get shorter."""
+    program = gl.program_id(0)
+    return gl.where(turn % 2 == 0, program, gl.num_programs(0) - 1 - program)
+
+
+@gluon.jit
+def _item(
+    turn: gl.tensor,
+    plan: gl.tensor,
+    num_kv_heads: gl.tensor,
+    GROUP: gl.constexpr,
+    WINDOW: gl.constexpr,
+) -> tuple:
+    """-> (KV head, sequence, its first token, that token's position, first row, rows' end,
+    first key seen, last key seen, last key that every row may see)."""
+    item = turn * gl.num_programs(0) + _place(turn)
+    block = plan + item // num_kv_heads * COLUMNS
+    sequence = gl.load(block)
+    start = gl.load(block + 1)
+    offset = gl.load(block + 2)
+    first_row = gl.load(block + 3)
+    end_row = gl.load(block + 4)
+    first = offset + first_row // GROUP
+    last = offset + (gl.minimum(first_row + ROWS, end_row) - 1) // GROUP
+    low = 0
+    if WINDOW > 0:
+        low = gl.maximum(first - WINDOW + 1, 0)
+    return item % num_kv_heads, sequence, start, offset, first_row, end_row, low, last, first
+
+
+@gluon.jit
+def _copy(
+    q: gl.tensor,
+    k_pages: gl.tensor,
+    v_pages: gl.tensor,
+    plan: gl.tensor,
+    num_items: gl.tensor,
+    num_kv_heads: gl.tensor,
+    rows: gl.tensor,
+    page_table: gl.tensor,
+    q_token_stride: gl.tensor,
+    q_head_stride: gl.tensor,
+    table_stride: gl.tensor,
+    page_stride: gl.tensor,
+    head_stride: gl.tensor,
+    slot_stride: gl.tensor,
+    head_dim: gl.tensor,
+    ring: gl.tuple,
+    GROUP: gl.constexpr,
+    WINDOW: gl.constexpr,
+    PADDED: gl.constexpr,
+    PAGE_SIZE: gl.constexpr,
+    STAGES: gl.constexpr,
+    KEYS: gl.constexpr,
+    DIM: gl.constexpr,
+) -> None:
+    q_tiles, k_tiles, v_tiles, q_full, q_empty, k_full, k_empty, v_full, v_empty = ring
+    layout: gl.constexpr = gl.BlockedLayout([1, 8], [256 // DIM, DIM // 8], [4, 1], [1, 0])
+    member = gl.arange(0, HALF, gl.SliceLayout(1, layout))
+    lane = gl.arange(0, KEYS, gl.SliceLayout(1, layout))
+    dims = gl.arange(0, DIM, gl.SliceLayout(0, layout))
+    q_mask = None
+    mask = None
+    if PADDED:
+        q_mask = (member >= 0)[:, None] & (dims < head_dim)[None, :]
+        mask = (lane >= 0)[:, None] & (dims < head_dim)[None, :]
+    stage = 0
+    phase = 1
+    for turn in range(_num_turns(num_items)):
+        kv_head, sequence, start, _offset, first_row, end_row, low, last, _first = _item(
+            turn, plan, num_kv_heads, GROUP, WINDOW
+        )
+        page_ids = page_table + gl.load(rows + sequence).to(gl.int64) * table_stride
+        base = kv_head.to(gl.int64) * head_stride
+        mbarrier.wait(q_empty, (turn + 1) % 2)
+        for half in gl.static_range(2):
+            row = gl.minimum(first_row + half * HALF + member, end_row - 1)
+            token = (start + row // GROUP).to(gl.int64)
+            source = token * q_token_stride + (kv_head * GROUP + row % GROUP) * q_head_stride
+            async_load(q_tiles.index(half), q + (source[:, None] + dims[None, :]), q_mask)
+        async_copy.mbarrier_arrive(q_full, increment_count=False)
+        for tile in range(last // KEYS, low // KEYS - 1, -1):
+            keys = gl.minimum(gl.maximum(tile * KEYS + lane, low), last)
+            page = gl.load(page_ids + keys // PAGE_SIZE).to(gl.int64)
+            place = base + page * page_stride + (keys % PAGE_SIZE) * slot_stride
+            offsets = place[:, None] + dims[None, :]
+            mbarrier.wait(k_empty.index(stage), phase)
+            async_load(k_tiles.index(stage), k_pages + offsets, mask)
+            async_copy.mbarrier_arrive(k_full.index(stage), increment_count=False)
+            mbarrier.wait(v_empty.index(stage), phase)
+            async_load(v_tiles.index(stage), v_pages + offsets, mask)
+            async_copy.mbarrier_arrive(v_full.index(stage), increment_count=False)
+            stage += 1
+            if stage == STAGES:
+                stage = 0
+                phase ^= 1
+
+
+@gluon.jit
+def _softmax(
+    scores: gl.tensor,  # [HALF, KEYS] products of queries and keys
+    maximum: gl.tensor,  # [HALF] of the scores so far, in units of log2
+    total: gl.tensor,  # [HALF] sums of the weights so far
+    positions: gl.tensor,  # [HALF] of the queries
+    tile: gl.tensor,
+    scale: gl.tensor,  # to units of log2; with a soft cap to twice those over the cap
+    softcap: gl.tensor,  # in units of log2
+    WINDOW: gl.constexpr,
+    SOFTCAP: gl.constexpr,
+    MASKED: gl.constexpr,
+) -> tuple:
+    """-> (weights, what brings earlier sums to the new maximum, the new maximum, total)."""
+    if SOFTCAP:  # cap * tanh(score / cap)
+        scores = 1.0 - 2.0 / (1.0 + gl.exp2(scores * scale))
+        scale = softcap
+    if MASKED:
+        KEYS: gl.constexpr = scores.shape[1]
+        keys = tile * KEYS + gl.arange(0, KEYS, gl.SliceLayout(0, scores.type.layout))
+        visible = keys[None, :] <= positions[:, None]
+        if WINDOW > 0:
+            visible = visible & (keys[None, :] > positions[:, None] - WINDOW)
+        scores = gl.where(visible, scores, float("-inf"))
+    new_maximum = gl.maximum(maximum, gl.max(scores, axis=1) * scale)
+    weights = gl.exp2(scores * scale - new_maximum[:, None])
+    shrink = gl.exp2(maximum - new_maximum)
+    return weights, shrink, new_maximum, total * shrink + gl.sum(weights, axis=1)
+
+
+@gluon.jit
+def _multiply(
+    half: gl.tensor,  # which rows of a block
+    out: gl.tensor,
+    plan: gl.tensor,
+    num_items: gl.tensor,
+    num_kv_heads: gl.tensor,
+    out_token_stride: gl.tensor,
+    head_dim: gl.tensor,
+    scale: gl.tensor,
+    softcap: gl.tensor,
+    ring: gl.tuple,
+    GROUP: gl.constexpr,
+    WINDOW: gl.constexpr,
+    SOFTCAP: gl.constexpr,
+    STAGES: gl.constexpr,
+    KEYS: gl.constexpr,
+    DIM: gl.constexpr,
+) -> None:
+    q_tiles, k_tiles, v_tiles, q_full, q_empty, k_full, k_empty, v_full, v_empty = ring
+    dtype: gl.constexpr = out.dtype.element_ty
+    score_layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, KEYS, 16])
+    row_layout: gl.constexpr = gl.SliceLayout(1, score_layout)
+    acc_layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, DIM, 16])
+    acc_row_layout: gl.constexpr = gl.SliceLayout(1, acc_layout)
+    weight_layout: gl.constexpr = gl.DotOperandLayout(0, acc_layout, 2)
+    zeros = gl.full([HALF, KEYS], 0.0, gl.float32, score_layout)
+    q_tile = q_tiles.index(half)
+    k_stage = 0
+    k_phase = 0
+    v_stage = 0
+    v_phase = 0
+    for turn in range(_num_turns(num_items)):
+        kv_head, _sequence, start, offset, first_row, end_row, low, last, first = _item(
+            turn, plan, num_kv_heads, GROUP, WINDOW
+        )
+        first_row += half * HALF
+        # Rows past the end stand for the last one, so that every row sees a key.
+        row = gl.minimum(first_row + gl.arange(0, HALF, row_layout), end_row - 1)
+        positions = offset + row // GROUP
+        maximum = gl.full([HALF], -1e30, gl.float32, row_layout)  # finite: -inf - -inf is NaN
+        total = gl.full([HALF], 0.0, gl.float32, row_layout)
+        acc = gl.full([HALF, DIM], 0.0, gl.float32, acc_layout)
+        newest = last // KEYS
+        oldest = low // KEYS
+        # Tiles [plain_start, plain_end) need no mask.
+        plain_end = gl.maximum(gl.minimum((first + 1) // KEYS, newest), oldest)
+        plain_start = 0
+        if WINDOW > 0:
+            plain_start = gl.minimum(gl.cdiv(gl.maximum(last - WINDOW + 1, 0), KEYS), plain_end)
+
+        mbarrier.wait(q_full, turn % 2)
+        mbarrier.wait(k_full.index(k_stage), k_phase)
+        fence_async_shared()
+        scores = warpgroup_mma(q_tile, k_tiles.index(k_stage).permute((1, 0)), zeros, use_acc=False)
+        mbarrier.arrive(k_empty.index(k_stage))
+        k_stage += 1
+        if k_stage == STAGES:
+            k_stage = 0
+            k_phase ^= 1
+        weights, shrink, maximum, total = _softmax(
+            scores, maximum, total, positions, newest, scale, softcap, WINDOW, SOFTCAP, True
+        )
+        # From here on a tile's scores and the sums over the tile before it are one batch of
+        # multiplications.
+        weights = gl.convert_layout(weights.to(dtype), weight_layout)
+        for segment in gl.static_range(3):
+            if segment == 0:  # the rest of the diagonal
+                above = newest
+                below = plain_end
+            elif segment == 1:
+                above = plain_end
+                below = plain_start
+            else:  # where the window begins
+                above = plain_start
+                below = oldest
+            if segment < 2 or WINDOW > 0:
+                for tile in range(above - 1, below - 1, -1):
+                    mbarrier.wait(k_full.index(k_stage), k_phase)
+                    fence_async_shared()
+                    k_tile = k_tiles.index(k_stage).permute((1, 0))
+                    scores = warpgroup_mma(q_tile, k_tile, zeros, use_acc=False, is_async=True)
+                    mbarrier.wait(v_full.index(v_stage), v_phase)
+                    fence_async_shared()
+                    acc = warpgroup_mma(weights, v_tiles.index(v_stage), acc, is_async=True)
+                    scores = warpgroup_mma_wait(1, deps=[scores])
+                    mbarrier.arrive(k_empty.index(k_stage))
+                    fresh, shrink, maximum, total = _softmax(
+                        scores,
+                        maximum,
+                        total,
+                        positions,
+                        tile,
+                        scale,
+                        softcap,
+                        WINDOW,
+                        SOFTCAP,
+                        segment != 1,
+                    )
+                    acc = warpgroup_mma_wait(0, deps=[acc])
+                    mbarrier.arrive(v_empty.index(v_stage))
+                    acc *= gl.convert_layout(shrink, acc_row_layout)[:, None]
+                    weights = gl.convert_layout(fresh.to(dtype), weight_layout)
+                    k_stage += 1
+                    if k_stage == STAGES:
+                        k_stage = 0
+                        k_phase ^= 1
+                    v_stage += 1
+                    if v_stage == STAGES:
+                        v_stage = 0
+                        v_phase ^= 1
+        mbarrier.arrive(q_empty)
+        mbarrier.wait(v_full.index(v_stage), v_phase)
+        fence_async_shared()
+        acc = warpgroup_mma(weights, v_tiles.index(v_stage), acc)
+        mbarrier.arrive(v_empty.index(v_stage))
+        v_stage += 1
+        if v_stage == STAGES:
+            v_stage = 0
+            v_phase ^= 1
+        acc *= (1.0 / gl.convert_layout(total, acc_row_layout))[:, None]
+        row = first_row + gl.arange(0, HALF, acc_row_layout)
+        dims = gl.arange(0, DIM, gl.SliceLayout(0, acc_layout))
+        place = (start + row // GROUP).to(gl.int64) * out_token_stride
+        place += (kv_head * GROUP + row % GROUP) * head_dim
+        mask = (row < end_row)[:, None] & (dims < head_dim)[None, :]
+        gl.store(out + (place[:, None] + dims[None, :]), acc.to(dtype), mask=mask)
+
+
+@gluon.jit(do_not_specialize=["num_items"])
+def _prefill_kernel(
+    q: gl.tensor,  # [T, H, D], strided
+    k_pages: gl.tensor,  # [N, K, P, D]
+    v_pages: gl.tensor,
+    out: gl.tensor,  # [T, H, D]
+    plan: gl.tensor,  # [B, COLUMNS]
+    num_items: gl.tensor,  # B * K
+    num_kv_heads: gl.tensor,
+    rows: gl.tensor,
+    page_table: gl.tensor,
+    q_token_stride: gl.tensor,
+    q_head_stride: gl.tensor,
+    out_token_stride: gl.tensor,
+    table_stride: gl.tensor,
+    page_stride: gl.tensor,
+    head_stride: gl.tensor,
+    slot_stride: gl.tensor,
+    head_dim: gl.tensor,
+    scale: gl.tensor,
+    softcap: gl.tensor,
+    GROUP: gl.constexpr,  # query heads per KV head
+    WINDOW: gl.constexpr,  # 0 for none
+    SOFTCAP: gl.constexpr,
+    PADDED: gl.constexpr,  # whether head_dim < DIM
+    PAGE_SIZE: gl.constexpr,
+    STAGES: gl.constexpr,
+    KEYS: gl.constexpr,
+    DIM: gl.constexpr,
+) -> None:
+    dtype: gl.constexpr = q.dtype.element_ty
+    layout: gl.constexpr = gl.NVMMASharedLayout.get_default_for([KEYS, DIM], dtype)
+    bar: gl.constexpr = mbarrier.MBarrierLayout()
+    q_tiles = gl.allocate_shared_memory(dtype, [2, HALF, DIM], layout)
+    k_tiles = gl.allocate_shared_memory(dtype, [STAGES, KEYS, DIM], layout)
+    v_tiles = gl.allocate_shared_memory(dtype, [STAGES, KEYS, DIM], layout)
+    q_full = gl.allocate_shared_memory(gl.int64, [1], bar)
+    q_empty = gl.allocate_shared_memory(gl.int64, [1], bar)
+    k_full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], bar)
+    k_empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], bar)
+    v_full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], bar)
+    v_empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], bar)
+    mbarrier.init(q_full, count=COPY_THREADS)
+    mbarrier.init(q_empty, count=2)  # both halves
+    for stage in gl.static_range(STAGES):
+        mbarrier.init(k_full.index(stage), count=COPY_THREADS)
+        mbarrier.init(v_full.index(stage), count=COPY_THREADS)
+        mbarrier.init(k_empty.index(stage), count=2)
+        mbarrier.init(v_empty.index(stage), count=2)
+    ring = (q_tiles, k_tiles, v_tiles, q_full, q_empty, k_full, k_empty, v_full, v_empty)
+    gl.warp_specialize(
+        [
+            (
+                _multiply,
+                (
+                    gl.to_tensor(0),
+                    out,
+                    plan,
+                    num_items,
+                    num_kv_heads,
+                    out_token_stride,
+                    head_dim,
+                    scale,
+                    softcap,
+                    ring,
+                    GROUP,
+                    WINDOW,
+                    SOFTCAP,
+                    STAGES,
+                    KEYS,
+                    DIM,
+                ),
+            ),
+            (
+                _multiply,
+                (
+                    gl.to_tensor(1),
+                    out,
+                    plan,
+                    num_items,
+                    num_kv_heads,
+                    out_token_stride,
+                    head_dim,
+                    scale,
+                    softcap,
+                    ring,
+                    GROUP,
+                    WINDOW,
+                    SOFTCAP,
+                    STAGES,
+                    KEYS,
+                    DIM,
+                ),
+            ),
+            (
+                _copy,
+                (
+                    q,
+                    k_pages,
+                    v_pages,
+                    plan,
+                    num_items,
+                    num_kv_heads,
+                    rows,
+                    page_table,
+                    q_token_stride,
+                    q_head_stride,
+                    table_stride,
+                    page_stride,
+                    head_stride,
+                    slot_stride,
+                    head_dim,
+                    ring,
+                    GROUP,
+                    WINDOW,
+                    PADDED,
+                    PAGE_SIZE,
+                    STAGES,
+                    KEYS,
+                    DIM,
+                ),
+            ),
+        ],
+        [4, 4],
+        [MULTIPLY_REGISTERS, COPY_REGISTERS],
+    )
+
+
+@functools.cache
+def _num_cores(device: torch.device) -> int:
+    """Multiprocessors of a Hopper, 0 of anything else."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) != (9, 0):
+        return 0
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
+
+
+def serves(q: Tensor, k_pages: Tensor, max_query_len: int) -> bool:
+    """Whether `prefill` takes the call: for less than half a block of rows it has no gain."""
+    num_heads, head_dim = q.shape[1:]
+    strides = (*q.stride()[:2], *k_pages.stride()[:3])
+    return (
+        q.dtype == k_pages.dtype
+        and q.dtype.itemsize == 2
+        and head_dim <= 256
+        and all(size % 16 == 0 for size in (head_dim, *strides))
+        and max_query_len * (num_heads // k_pages.shape[1]) > HALF.value
+        and _num_cores(q.device) > 0
+    )
+
+
+def prefill(
+    q: Tensor,
+    k_pages: Tensor,
+    v_pages: Tensor,
+    batch: AttentionBatch,
+    scale: float,
+    window: int | None,
+    softcap: float | None,
+    out: Tensor,
+    skip_single: bool,
+) -> None:
+    _, num_heads, head_dim = q.shape
+    num_kv_heads = k_pages.shape[1]
+    group = num_heads // num_kv_heads
+    plan = cast("Tensor | None", batch.memo.get((window, group)))
+    if plan is None:  # the first such layer of the step
+        planned = blocks.plan_blocks(
+            batch.host_query_lens, batch.host_seq_lens, group, window, skip_single
+        )
+        plan = torch.from_numpy(planned).pin_memory().to(q.device, non_blocking=True)
+        batch.memo[window, group] = plan
+    num_items = len(plan) * num_kv_heads
+    dim = max(64, triton.next_power_of_2(head_dim))
+    if softcap is not None:
+        scale *= 2 / softcap
+    _prefill_kernel[(min(num_items, _num_cores(q.device)),)](
+        q,
+        k_pages,
+        v_pages,
+        out,
+        plan,
+        num_items,
+        num_kv_heads,
+        batch.rows,
+        batch.page_table,
+        q.stride(0),
+        q.stride(1),
+        out.stride(0),
+        batch.page_table.stride(0),
+        k_pages.stride(0),
+        k_pages.stride(1),
+        k_pages.stride(2),
+        head_dim,
+        scale * LOG2_E,
+        (softcap or 0.0) * LOG2_E,
+        GROUP=group,
+        WINDOW=window or 0,
+        SOFTCAP=softcap is not None,
+        PADDED=head_dim < dim,
+        PAGE_SIZE=batch.page_size,
+        STAGES=2,
+        KEYS=128 if dim <= 128 else 64,
+        DIM=dim,
+        num_warps=4,
+    )
