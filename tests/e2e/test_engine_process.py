@@ -373,7 +373,7 @@ def test_garbage_on_the_socket_is_dropped_and_counted(
         front.submit()
         (directory,) = Path(tempfile.gettempdir()).iterdir()
         assert directory.stat().st_mode & 0o777 == 0o700
-        (path,) = directory.iterdir()
+        (path,) = (path for path in directory.iterdir() if path.is_socket())
         context = zmq.Context()
         stranger = context.socket(zmq.PAIR)
         stranger.connect(f"ipc://{path}")
