@@ -1,44 +1,39 @@
-"""A recipe as text: what `quire show-model` prints, so that data can be read as a model."""
+"""A recipe as text: what `quire show-model` prints, so that data can be read as a model.
 
+The layout is drawn here; whatever else a recipe says is printed by its fields' own names, where
+they are not at their defaults, so a new field shows itself.
+"""
+
+from dataclasses import MISSING, fields, is_dataclass
 from itertools import groupby
+from typing import Any
 
 from quire.models.count import count_parameters
-from quire.models.recipe import (
-    AttentionRecipe,
-    EmbeddingRecipe,
-    HeadRecipe,
-    LayerRecipe,
-    MlpRecipe,
-    MoeRecipe,
-    NormRecipe,
-    Recipe,
-    RopeRecipe,
-    SublayerRecipe,
-)
+from quire.models.recipe import LayerRecipe, MoeRecipe, Recipe, SublayerRecipe
 
 
 def show(recipe: Recipe) -> str:
     """The resolved decoder, top to bottom; runs of like layers are written once."""
-    count, hidden = count_parameters(recipe), recipe.hidden_size
+    count = count_parameters(recipe)
     active = f", {_count(count.active)} active per token" if count.active != count.total else ""
     where: dict[LayerRecipe, list[int]] = {}
     for index, layer in enumerate(recipe.layers):
         where.setdefault(layer, []).append(index)
     sizes = (
-        f"hidden size {hidden}, {len(recipe.layers)} layers, "
+        f"hidden size {recipe.hidden_size}, {len(recipe.layers)} layers, "
         f"vocabulary {recipe.vocab_size}, up to {recipe.max_position} tokens"
     )
     lines = [
         f"{recipe.architecture}: {_count(count.total)} parameters{active}, {recipe.dtype}",
         sizes,
         "",
-        f"embedding  {_embedding(recipe.embedding, hidden)}",
+        f"embedding: {_facts(recipe.embedding)}",
     ]
     for layer, indices in where.items():
         lines += [f"layers {_span(indices)}", *(f"  {line}" for line in _layer(layer))]
     lines += [
-        f"final norm {_norm(recipe.final_norm)}",
-        f"head       {_head(recipe.head, recipe.embedding.dim, hidden)}",
+        f"final norm: {_facts(recipe.final_norm) if recipe.final_norm else 'none'}",
+        f"head: {_facts(recipe.head)}",
         "",
         "parameters",
     ]
@@ -61,95 +56,48 @@ def _span(indices: list[int]) -> str:
     return ", ".join(parts)
 
 
-def _said(*parts: tuple[object, str]) -> str:
-    """The texts whose condition holds, with commas between."""
-    return ", ".join(text for condition, text in parts if condition)
-
-
 def _layer(layer: LayerRecipe) -> list[str]:
-    attention, mlp = _attention(layer.attention), f"  {_mlp(layer.mlp)}"
-    if not layer.parallel:
-        places = _place("attention", layer.attention_place), _place("mlp", layer.mlp_place)
-        return [places[0], *attention, places[1], mlp]
-    second = "the same norm" if layer.shared_norm else _norm(layer.mlp_place.before)
-    norms = f"norms: {_norm(layer.attention_place.before)}; {second}"
-    return ["x = x + attention(norm(x)) + mlp(norm(x))", norms, *attention, mlp]
+    if layer.parallel:
+        formulas = ["x = x + attention(norm(x)) + mlp(norm(x))"]
+    else:
+        formulas = [
+            _formula("attention", layer.attention_place),
+            _formula("mlp", layer.mlp_place),
+        ]
+    mlp = "experts" if isinstance(layer.mlp, MoeRecipe) else "mlp"
+    return [
+        *formulas,
+        *(f"{name}: {_facts(norm)}" for name, norm in layer.norms().items()),
+        f"attention: {_facts(layer.attention)}",
+        f"{mlp}: {_facts(layer.mlp)}",
+    ]
 
 
-def _place(name: str, place: SublayerRecipe) -> str:
+def _formula(name: str, place: SublayerRecipe) -> str:
     inner = f"{name}(norm(x))" if place.before else f"{name}(x)"
     if place.after:
         inner = f"norm({inner})"
     if place.multiplier != 1.0:
         inner = f"{place.multiplier:g} * {inner}"
-    text = f"x = norm(x + {inner})" if place.after_residual else f"x = x + {inner}"
-    norms = {n: None for n in (place.before, place.after, place.after_residual) if n}
-    return f"{text}, norm: {'; '.join(_norm(n) for n in norms)}"
+    return f"x = norm(x + {inner})" if place.after_residual else f"x = x + {inner}"
 
 
-def _norm(norm: NormRecipe | None) -> str:
-    if norm is None:
-        return "none"
-    return _said(
-        (True, f"{'RMSNorm' if norm.kind == 'rms' else 'LayerNorm'} eps {norm.eps:g}"),
-        (norm.weight_offset, f"weight + {norm.weight_offset:g}"),
-        (not norm.affine, "no parameters"),
-        (norm.bias, "bias"),
-    )
+def _facts(part: Any) -> str:
+    """`num_heads 8, scale 0.125, qkv_bias, rope (kind default, theta 10000)`."""
+    said = []
+    for field in fields(part):
+        value = getattr(part, field.name)
+        if field.default is MISSING or value != field.default:
+            said.append(field.name if value is True else f"{field.name} {_value(value)}")
+    return ", ".join(said)
 
 
-def _attention(a: AttentionRecipe) -> list[str]:
-    kind = "multi-head" if a.num_heads == a.num_kv_heads else f"{a.num_kv_heads} KV heads"
-    biases = [name for name, has in (("qkv", a.qkv_bias), ("out", a.out_bias)) if has]
-    scope = "each head's" if a.qk_norm_scope == "head" else "the whole"
-    text = _said(
-        (True, f"{a.num_heads} heads of {a.head_dim}, {kind}, scale {a.scale:.4g}"),
-        (True, "full" if a.window is None else f"window {a.window}"),
-        (a.softcap is not None, f"scores capped at {a.softcap or 0:g}"),
-        (a.qk_norm, f"norm over {scope} q and k"),
-        (biases, f"bias on {' and '.join(biases)}"),
-    )
-    return [f"  attention: {text}", f"  rope: {_rope(a.rope)}"]
-
-
-def _rope(rope: RopeRecipe | None) -> str:
-    if rope is None:
-        return "none"
-    trained = rope.kind in ("yarn", "longrope", "llama3")
-    return _said(
-        (True, f"{rope.kind}, theta {rope.theta:g}, {rope.rotary_dim} dimensions"),
-        (rope.kind != "default", f"factor {rope.factor:g}"),
-        (trained, f"trained on {rope.original_max_position} positions"),
-        (rope.interleaved, "neighbouring pairs"),
-    )
-
-
-def _mlp(mlp: MlpRecipe | MoeRecipe) -> str:
-    if isinstance(mlp, MoeRecipe):
-        chosen = f"{mlp.top_k} of {mlp.num_experts}, {mlp.size} wide, gated {mlp.activation}"
-        return f"experts: {_said((True, chosen), (mlp.renormalize, 'shares renormalised'))}"
-    kind = f"{'gated ' if mlp.gated else ''}{mlp.activation}"
-    return f"mlp: {_said((True, f'{mlp.size} wide, {kind}'), (mlp.bias, 'biases'))}"
-
-
-def _embedding(embedding: EmbeddingRecipe, hidden: int) -> str:
-    return _said(
-        (True, f"{embedding.dim} wide"),
-        (embedding.multiplier != 1.0, f"times {embedding.multiplier:.6g}"),
-        (embedding.dim != hidden, f"projected to {hidden}"),
-        (embedding.num_positions is not None, f"{embedding.num_positions} learned positions"),
-        (embedding.norm, _norm(embedding.norm)),
-    )
-
-
-def _head(head: HeadRecipe, dim: int, hidden: int) -> str:
-    return _said(
-        (True, "tied to the embedding" if head.tied else "its own matrix"),
-        (dim != hidden, f"projected to {dim} first"),
-        (head.bias, "bias"),
-        (head.multiplier != 1.0, f"times {head.multiplier:.6g}"),
-        (head.softcap is not None, f"capped at {head.softcap or 0:g}"),
-    )
+def _value(value: Any) -> str:
+    if is_dataclass(value):
+        return f"({_facts(value)})"
+    if isinstance(value, tuple):
+        return f"of {len(value)} numbers"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _count(value: int) -> str:

@@ -111,16 +111,15 @@ def test_every_model_can_be_shown(configs, name: str) -> None:
 
 def test_show_reads_as_the_model(configs) -> None:
     text = show(recipe_from_config(configs["gemma3"]))
-    assert "x = x + norm(attention(norm(x))), norm: RMSNorm eps 0.001, weight + 1" in text
+    assert "x = x + norm(attention(norm(x)))\n" in text
     assert "layers 0-1, 3\n" in text
-    assert (
-        "6 heads of 16, 2 KV heads, scale 0.2236, window 10, norm over each head's q and k" in text
-    )
-    assert "rope: linear, theta 10000, 16 dimensions, factor 8" in text
-    assert "head       tied to the embedding" in text
+    assert "attention_after_norm: kind rms, eps 0.001, weight_offset 1\n" in text
+    assert "num_heads 6, num_kv_heads 2, head_dim 16, scale 0.223607, window 10" in text
+    assert "rope (kind linear, theta 10000, rotary_dim 16, max_position" in text
+    assert "head: tied\n" in text
     assert "full attention: 1 layer," in text
     text = show(recipe_from_config(configs["qwen3_moe"]))
-    assert "experts: 3 of 6, 24 wide, gated silu, shares renormalised" in text
+    assert "experts: num_experts 6, top_k 3, size 24, activation silu" in text
     assert "active per token" in text
     text = show(recipe_from_config(configs["gpt_neox"]))
     assert "x = x + attention(norm(x)) + mlp(norm(x))" in text
