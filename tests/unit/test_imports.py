@@ -22,7 +22,6 @@ RANKS = {
     "quire.text": 1,
     "quire.kv": 1,
     "quire.structured": 1,
-    "quire.metrics": 1,
     "quire.models.recipe": 1,
     "quire.quant": 1,
     "quire.models.families": 1,
@@ -40,9 +39,10 @@ RANKS = {
     "quire.llm_pooling": 9,
     "quire.llm_progress": 9,
     "quire.llm": 9,
-    "quire.server": 9,
-    "quire.cli": 10,
-    "quire.entrypoints.openai.api_server": 11,
+    "quire.metrics": 9,
+    "quire.server": 10,
+    "quire.cli": 11,
+    "quire.entrypoints.openai.api_server": 12,
 }
 # Places of one rank that may still import each other, in this direction only.
 SAME_RANK = {

@@ -4,7 +4,6 @@
 here. Whatever a user or machine can get wrong is printed as one line, `quire: error: …`.
 """
 
-import logging
 import os
 import sys
 import traceback
@@ -15,6 +14,7 @@ import click
 from quire import __version__
 from quire.core import env
 from quire.core.errors import NotYetSupportedError, QuireError, nearest
+from quire.core.logs import configure_logging
 
 # name -> module (with a click command of the name `command`), one line for `quire --help`
 _COMMANDS: dict[str, tuple[str, str]] = {
@@ -88,7 +88,7 @@ def run(arguments: list[str]) -> int:
     try:
         level = env.log_level()
         debug = level == "debug"
-        _log_to_stderr(level)
+        configure_logging(level, "plain")
         return int(cli.main(arguments, prog_name="quire", standalone_mode=False) or 0)
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
@@ -129,22 +129,6 @@ def _option_names(ctx: click.Context | None) -> list[str]:
 
 def _complain(message: str) -> None:
     print("quire: error: " + " ".join(message.split()), file=sys.stderr)
-
-
-class _StderrHandler(logging.Handler):
-    """Writes to whatever standard error is at that moment, not when the handler was made."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr)
-
-
-def _log_to_stderr(level: str) -> None:
-    handler = _StderrHandler()
-    handler.setFormatter(logging.Formatter("quire: %(message)s"))
-    logger = logging.getLogger("quire")
-    logger.handlers = [handler]
-    logger.propagate = False
-    logger.setLevel(level.upper())
 
 
 if __name__ == "__main__":

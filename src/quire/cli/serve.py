@@ -78,7 +78,7 @@ def command(config: str | None, **given: Any) -> None:
     name_model(given)
     options = read_options(given, config or env.option("config"))
 
-    from quire.metrics.logs import configure_logging
+    from quire.core.logs import configure_logging
     from quire.metrics.setup import make_metrics
     from quire.server.run import run
 

@@ -20,10 +20,10 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from quire.core.config import EngineConfig
+from quire.core.logs import LogFormat
 from quire.core.messages import FromEngine, ToEngine
 from quire.engine.wire import (
     Launch,
-    LogFormat,
     decode_from_engine,
     encode_launch,
     encode_to_engine,

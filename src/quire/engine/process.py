@@ -21,6 +21,7 @@ import msgspec
 
 from quire.core.config import EngineConfig
 from quire.core.errors import EngineDeadError, QuireError, RequestError
+from quire.core.logs import configure_logging
 from quire.core.messages import (
     AbortRequests,
     AddRequest,
@@ -211,20 +212,6 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def configure_logging(launch: Launch) -> None:
-    """To standard error, looking as the front end's own lines do."""
-    if launch.log_format != "plain":
-        from quire.metrics import logs
-
-        logs.configure_logging(launch.log_level, launch.log_format)
-        return
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("quire: %(message)s"))
-    logger.handlers = [handler]
-    logger.propagate = False
-    logger.setLevel(launch.log_level.upper())
-
-
 def main() -> int:
     """The exit status: 0 after `Stop`, 1 after any error."""
     ignore_signals()
@@ -236,7 +223,7 @@ def main() -> int:
             return 1
     die_with_parent(launch.parent)
     faulthandler.enable()  # a crash in native code shows where it was
-    configure_logging(launch)
+    configure_logging(launch.log_level, launch.log_format)  # as the front end's own lines
     return serve(launch)
 
 

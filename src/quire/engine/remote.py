@@ -19,6 +19,7 @@ import zmq
 from quire.core import errors
 from quire.core.config import EngineConfig
 from quire.core.errors import EngineDeadError, QuireError, RequestError, nearest
+from quire.core.logs import LogFormat
 from quire.core.messages import (
     AbortRequests,
     AddRequest,
@@ -41,7 +42,7 @@ from quire.engine.child import Child
 from quire.engine.socket_directory import SocketDirectory
 from quire.engine.submissions import Submission, Submissions
 from quire.engine.supervisor import Backoff, RestartPolicy, StepWatch, describe_exit
-from quire.engine.wire import LogFormat, encode_to_engine
+from quire.engine.wire import encode_to_engine
 
 logger = logging.getLogger("quire")
 

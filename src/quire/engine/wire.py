@@ -4,17 +4,13 @@ Also the one line of JSON that starts an engine process. No sockets here; both p
 this, and it imports no torch.
 """
 
-from typing import Literal
-
 import msgspec
 
 from quire.core.config import EngineConfig
 from quire.core.errors import RequestError
+from quire.core.logs import LogFormat
 from quire.core.messages import AddRequest, FromEngine, SequenceDelta, ToEngine
 from quire.core.sampling_params import MAX_N
-
-# "plain" is what the command line shows: `quire: message`. The others are `metrics.logs`'.
-LogFormat = Literal["plain", "text", "json"]
 
 
 class Launch(msgspec.Struct):

@@ -1,7 +1,8 @@
 """What a running server says about itself: Prometheus metrics, log lines, traces.
 
 Counts and times only, never a prompt or a key. Imports no torch, keeps no global state, starts no
-thread of its own; everything here belongs to the front end's event loop.
+thread of its own; everything here belongs to the front end's event loop. How lines are written is
+`core.logs`'.
 
     setup.py         everything below, put together from its options
     registry.py      what the front end reports, and the bytes of /metrics
@@ -10,5 +11,4 @@ thread of its own; everything here belongs to the front end's event loop.
     usage.py         by API key name; request_log.py, a line each; tracing.py, a span each
     status_line.py   a line every ten seconds under load
     http.py          HTTP requests
-    logs.py          how lines are written
 """

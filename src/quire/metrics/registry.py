@@ -7,7 +7,6 @@ end's own cost and usage by key. Belongs to the event loop; no locks, no timers,
 
 import time
 from collections.abc import Callable, Iterator
-from enum import Enum
 from typing import Protocol
 
 from prometheus_client import (
@@ -21,9 +20,10 @@ from prometheus_client.metrics_core import Metric
 
 from quire.core.config import EngineConfig
 from quire.core.messages import EngineStats, StepOutputs
-from quire.core.model_info import ModelInfo
+from quire.engine.frontend_request import TrackedRequest
+from quire.engine.remote import EngineState, RemoteEngine
 from quire.metrics.families import ServerFamilies
-from quire.metrics.finished import FinishedRequest, RequestView, finished_request
+from quire.metrics.finished import FinishedRequest
 from quire.metrics.http import App, HttpMetrics, HttpMetricsMiddleware
 from quire.metrics.instruments import Instruments
 from quire.metrics.usage import KeyUsage
@@ -42,30 +42,6 @@ IDLE = EngineStats(
 )
 
 
-class EngineView(Protocol):
-    """What is read of the engine's handle (`engine.remote.RemoteEngine`)."""
-
-    @property
-    def state(self) -> Enum:
-        """READY, by name, while it takes requests."""
-
-    @property
-    def model_info(self) -> ModelInfo | None:
-        """None until it has loaded."""
-
-    @property
-    def num_restarts(self) -> int:
-        """Engines that were started after one that died."""
-
-    @property
-    def num_resumed(self) -> int:
-        """Requests that went on in another engine."""
-
-    @property
-    def num_invalid(self) -> int:
-        """Messages dropped, as they were none of the set."""
-
-
 class RequestListener(Protocol):
     """Told of requests beside the metrics: the request log, the tracer."""
 
@@ -74,13 +50,6 @@ class RequestListener(Protocol):
 
     def finished(self, done: FinishedRequest) -> None:
         """Ended, however it ended."""
-
-
-class StepListener(Protocol):
-    """Told of steps: the status line."""
-
-    def step(self) -> None:
-        """One was finished."""
 
 
 class ServerMetrics:
@@ -110,12 +79,12 @@ class ServerMetrics:
         self.model_name = model_name
         self.stats = IDLE
         self.request_listeners: list[RequestListener] = []
-        self.step_listener: StepListener | None = None
+        self.step_listener: Callable[[], None] = lambda: None
         self.wrappers: list[Callable[[App], App]] = []
         self._cpu_seconds = cpu_seconds
         self._cpu_seen = 0.0  # at the last step
         self._step_prompt = self._step_generated = 0  # tokens since the last step began
-        self._engine: EngineView | None = None
+        self._engine: RemoteEngine | None = None
         self._config: EngineConfig | None = None
         self._num_queued: Callable[[], int] = lambda: 0
         self._knows_model = False
@@ -140,7 +109,7 @@ class ServerMetrics:
 
     # --- requests ---
 
-    def on_request_arrived(self, request: RequestView, key: str | None) -> None:
+    def on_request_arrived(self, request: TrackedRequest, key: str | None) -> None:
         """It was admitted and sent to the engine."""
         if not self._knows_model:
             self._learn_model()
@@ -153,14 +122,14 @@ class ServerMetrics:
         """Refused at admission. `reason` is one of a closed set in the code, never user text."""
         self._made.rejections.labels(reason).value += 1
 
-    def on_first_token(self, request: RequestView, key: str | None) -> None:
+    def on_first_token(self, request: TrackedRequest, key: str | None) -> None:
         """Its prompt is computed. The token itself is counted by `on_tokens`."""
         self._count_prompt(request)
         first = request.metrics.first_token_time
         if first is not None:
             self._made.ttft.observe(first - request.metrics.arrival_time)
 
-    def _count_prompt(self, request: RequestView) -> None:
+    def _count_prompt(self, request: TrackedRequest) -> None:
         prompt = len(request.message.prompt_token_ids)
         cached = request.num_cached_tokens or 0
         self._step_prompt += prompt - cached
@@ -171,7 +140,7 @@ class ServerMetrics:
         made.prompt_cached.value += cached
         made.prompt_cached_device.value += cached
 
-    def on_tokens(self, request: RequestView, count: int, interval: float | None) -> None:
+    def on_tokens(self, request: TrackedRequest, count: int, interval: float | None) -> None:
         """A sequence got tokens, `interval` seconds after the request's previous ones. The hot
         path. No interval: these are the first, or another sequence's of the same step."""
         self._step_generated += count
@@ -189,8 +158,7 @@ class ServerMetrics:
                 total.restart()
         self.stats = stats
         self._cpu_seen = cpu
-        if self.step_listener is not None:
-            self.step_listener.step()
+        self.step_listener()
 
     def _flush(self, cpu: float | None) -> None:
         """Count the step that has been dispatched since `on_step`."""
@@ -207,10 +175,10 @@ class ServerMetrics:
             made.frontend_seconds.value += seconds
             made.frontend_per_token.observe(seconds / generated)
 
-    def on_finished(self, request: RequestView, status: str, key: str | None) -> None:
+    def on_finished(self, request: TrackedRequest, status: str, key: str | None) -> None:
         """The whole request is over. `status` is for sequences that have no reason of their
         own: "abort" or "error"."""
-        done = finished_request(request, status, key, time.monotonic())
+        done = FinishedRequest(request, status, key, time.monotonic())
         self._num_unfinished -= 1
         if request.message.pooling is not None and done.reason == "stop":
             self._count_prompt(request)  # a request for a vector has no first token
@@ -252,7 +220,7 @@ class ServerMetrics:
 
     def watch(
         self,
-        engine: EngineView,
+        engine: RemoteEngine,
         config: EngineConfig,
         num_queued: Callable[[], int] = lambda: 0,
     ) -> None:
@@ -310,7 +278,7 @@ class ServerMetrics:
             self._made.restarts.follow(engine.num_restarts)
             self._made.resumed.follow(engine.num_resumed)
             self._made.invalid.follow(engine.num_invalid)
-            if engine.state.name != "READY":  # everything waits for the next engine
+            if engine.state is not EngineState.READY:  # everything waits for the next engine
                 running, waiting = 0, self._num_unfinished
         made = self._made
         made.running.value = running

@@ -26,7 +26,7 @@ def make_metrics(model_name: str, config: ObservabilityConfig) -> ServerMetrics:
     metrics = ServerMetrics(model_name, prefix)
     metrics.request_listeners.append(RequestLog(every=config.enable_log_requests))
     if config.log_stats:
-        metrics.step_listener = StatusLine(metrics)
+        metrics.step_listener = StatusLine(metrics).step
     if config.otlp_traces_endpoint:
         metrics.request_listeners.append(
             Tracer(model_name, config.otlp_traces_endpoint, config.otlp_traces_protocol)

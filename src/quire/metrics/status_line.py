@@ -7,7 +7,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from quire.metrics.registry import ServerMetrics
 
@@ -16,14 +15,7 @@ STATUS_INTERVAL = 10.0  # seconds
 logger = logging.getLogger("quire")
 
 
-class TimerHandle(Protocol):
-    """What `call_later` returns."""
-
-    def cancel(self) -> None:
-        """Never call back."""
-
-
-CallLater = Callable[[float, Callable[[], None]], TimerHandle]
+CallLater = Callable[[float, Callable[[], None]], asyncio.TimerHandle]
 
 
 class StatusLine:
@@ -49,7 +41,7 @@ class StatusLine:
         self._interval = interval
         self._call_later = call_later
         self._clock = clock
-        self._timer: TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._stepped = False
         self._since = (0.0, 0.0, 0.0, 0, 0)  # time, prompt, generated, queries, hits
 
@@ -59,12 +51,6 @@ class StatusLine:
         if self._timer is None:
             self._since = self._now()
             self._start()
-
-    def stop(self) -> None:
-        """End the timer."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     def _start(self) -> None:
         later = self._call_later or asyncio.get_running_loop().call_later

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
 TRACE_HEADERS = ("traceparent", "tracestate")
-PROTOCOLS = ("grpc", "http/protobuf")
 SPAN_NAME = "llm_request"
 
 
@@ -43,11 +42,11 @@ class Tracer:
     Args:
         model_name: `gen_ai.response.model`.
         endpoint: where a collector takes OTLP; may be empty if `exporter` is given.
-        protocol: of `PROTOCOLS`.
+        protocol: "grpc" or "http/protobuf".
         exporter: another destination than `endpoint`; spans reach it at once.
 
     Raises:
-        ConfigError: the `otel` extra is not installed, or an unknown protocol.
+        ConfigError: the `otel` extra is not installed.
     """
 
     def __init__(
@@ -114,11 +113,9 @@ def _exporter(endpoint: str, protocol: str) -> "SpanExporter":
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc
 
         return Grpc(endpoint=endpoint, insecure=not endpoint.startswith("https://"))
-    if protocol == "http/protobuf":
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Http
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Http
 
-        return Http(endpoint=endpoint)
-    raise ConfigError(f"the OTLP protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
+    return Http(endpoint=endpoint)
 
 
 def _attributes(done: FinishedRequest, model_name: str) -> dict[str, str | int | float]:

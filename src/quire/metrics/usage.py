@@ -6,25 +6,10 @@ names is told apart, so that a scrape stays small whatever is configured.
 
 from quire.metrics import buckets
 from quire.metrics.finished import FinishedRequest
-from quire.metrics.instruments import Histogram, Instruments, Value
+from quire.metrics.instruments import Instruments
 
 NO_KEY = "none"  # the server asks for no key
 OTHER = "other"  # every name past the bound
-
-
-class _Key:
-    """One name's counters."""
-
-    __slots__ = ("cached", "generation", "latency", "prompt", "requests")
-
-    def __init__(
-        self, requests: Value, prompt: Value, cached: Value, generation: Value, latency: Histogram
-    ) -> None:
-        self.requests = requests
-        self.prompt = prompt
-        self.cached = cached
-        self.generation = generation
-        self.latency = latency
 
 
 class KeyUsage:
@@ -55,29 +40,17 @@ class KeyUsage:
             label,
         )
         self._max_names = max_names
-        self._keys: dict[str, _Key] = {}
+        self._names: set[str] = set()
 
     def finished(self, request: FinishedRequest) -> None:
         """Count a request that has ended, however it ended."""
-        key = self._key(request.key_name or NO_KEY)
-        key.requests.value += 1
-        key.generation.value += request.total_generation_tokens
-        key.latency.observe(request.e2e)
-        if request.prompt_computed:
-            key.prompt.value += request.prompt_tokens
-            key.cached.value += request.cached_tokens
-
-    def _key(self, name: str) -> _Key:
-        found = self._keys.get(name)
-        if found is not None:
-            return found
-        if len(self._keys) >= self._max_names and name != OTHER:
-            return self._key(OTHER)
-        found = self._keys[name] = _Key(
-            self._requests.labels(name),
-            self._prompt.labels(name),
-            self._cached.labels(name),
-            self._generation.labels(name),
-            self._latency.labels(name),
-        )
-        return found
+        name = request.key_name or NO_KEY
+        if name not in self._names and len(self._names) >= self._max_names:
+            name = OTHER
+        self._names.add(name)
+        computed = request.prompt_computed
+        self._requests.labels(name).value += 1
+        self._generation.labels(name).value += request.total_generation_tokens
+        self._latency.labels(name).observe(request.e2e)
+        self._prompt.labels(name).value += request.prompt_tokens if computed else 0
+        self._cached.labels(name).value += request.cached_tokens if computed else 0

@@ -14,8 +14,8 @@ import uvicorn
 
 from quire.core.config import EngineConfig
 from quire.core.errors import ConfigError
+from quire.core.logs import LogFormat
 from quire.engine.remote import RemoteEngine
-from quire.engine.wire import LogFormat
 from quire.metrics.registry import ServerMetrics
 from quire.server.app import create_app
 from quire.server.config import ServerConfig

@@ -1,6 +1,5 @@
 """ServerMetrics: the names that dashboards know, and the figures behind them."""
 
-import enum
 import time
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from quire.core.config import EngineConfig
 from quire.core.errors import ConfigError
 from quire.core.model_info import ModelInfo
 from quire.core.pooling_params import PoolingParams
+from quire.engine.remote import EngineState
 from quire.metrics.config import ObservabilityConfig
 from quire.metrics.registry import ServerMetrics
 from quire.metrics.setup import make_metrics
@@ -54,16 +54,11 @@ VLLM = {
 }
 
 
-class State(enum.Enum):
-    READY = 1
-    RESTARTING = 2
-
-
 @dataclass
 class Engine:
     """What the metrics read of an engine's handle."""
 
-    state: State = State.READY
+    state: EngineState = EngineState.READY
     model_info: ModelInfo | None = None
     num_restarts: int = 0
     num_resumed: int = 0
@@ -255,7 +250,7 @@ def test_the_engines_totals_survive_its_death(step) -> None:
     metrics.on_step(step(prefix_queries=100, prefix_hits=60, num_preemptions=3, num_steps=50))
     assert values(metrics)["quire:prefix_cache_hits_total"] == 60
     metrics.on_step(step(prefix_queries=120, prefix_hits=70, num_preemptions=3, num_steps=60))
-    engine.num_restarts, engine.num_resumed, engine.state = 1, 4, State.RESTARTING
+    engine.num_restarts, engine.num_resumed, engine.state = 1, 4, EngineState.RESTARTING
     # The next engine soon has a larger total than the last one had; its step count gives it away.
     metrics.on_step(step(prefix_queries=500, prefix_hits=5, num_waiting=7, num_steps=1))
     found = values(metrics)
@@ -266,7 +261,7 @@ def test_the_engines_totals_survive_its_death(step) -> None:
     assert found["quire:requests_resumed_total"] == 4
     # The dead engine's last words do not count; what admission holds back does.
     assert found["quire:num_requests_waiting"] == 2
-    engine.state = State.READY
+    engine.state = EngineState.READY
     assert values(metrics)["quire:num_requests_waiting"] == 9
 
 
@@ -278,7 +273,7 @@ def test_unfinished_requests_wait_while_there_is_no_engine(make_request, step) -
         metrics.on_request_arrived(make_request(f"cmpl-{number}"), None)
     metrics.on_step(step(num_running=3, kv_usage=0.5, num_steps=1))
     metrics.on_finished(make_request("cmpl-0"), "stop", None)
-    engine.state = State.RESTARTING
+    engine.state = EngineState.RESTARTING
     found = values(metrics)
     assert found["quire:num_requests_running"] == found["quire:kv_cache_usage_perc"] == 0
     assert found["quire:num_requests_waiting"] == 2

@@ -1,4 +1,4 @@
-"""How log lines are written: readable text, or one JSON object a line."""
+"""How log lines are written: as the command line does, with times, or a JSON object a line."""
 
 import json
 import logging
@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Literal, TextIO
 
-LogFormat = Literal["text", "json"]
+LogFormat = Literal["plain", "text", "json"]
 # Those that get the handler, and those whose lines reach it through them.
 _ROOTS = ("quire", "uvicorn", "opentelemetry")
 _BRANCHES = ("uvicorn.error", "uvicorn.access")
@@ -40,13 +40,23 @@ class TextFormatter(logging.Formatter):
         return super().format(record)
 
 
+class _StderrHandler(logging.Handler):
+    """Writes to whatever standard error is at that moment, not when the handler was made."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
 def configure_logging(level: str, log_format: LogFormat, stream: TextIO | None = None) -> None:
     """Send Quire's lines, uvicorn's and OpenTelemetry's to `stream` (standard error) in one format.
 
     Start uvicorn with `log_config=None`, else it sets its loggers up again.
     """
-    handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
-    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    handler = _StderrHandler() if stream is None else logging.StreamHandler(stream)
+    if log_format == "plain":
+        handler.setFormatter(logging.Formatter("quire: %(message)s"))
+    else:
+        handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     for name in (*_ROOTS, *_BRANCHES):
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler] if name in _ROOTS else []
