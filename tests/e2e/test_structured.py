@@ -226,9 +226,9 @@ def test_tool_calls(llm: LLM) -> None:
         "required": ["name", "arguments"],
         "additionalProperties": False,
     }
-    call = tags.tag("<tool_call>\n", tags.json_schema(schema), "\n</tool_call>")
-    must = tags.triggered_tags(["<tool_call>"], [call], at_least_one=True, stop_after_first=True)
-    may = tags.triggered_tags(["<tool_call>"], [call])
+    call = tags.Tag("<tool_call>\n", tags.JsonSchema(schema), "\n</tool_call>")
+    must = tags.TriggeredTags(["<tool_call>"], [call], at_least_one=True, stop_after_first=True)
+    may = tags.TriggeredTags(["<tool_call>"], [call])
     (text,) = texts(ask(llm, constrained(structural_tag=tags.structural_tag(must))))
     found = re.fullmatch(r"<tool_call>\n(.*)\n</tool_call>", text, re.DOTALL)
     assert found

@@ -1,78 +1,130 @@
-"""Structural tags: free text with constrained parts, as the JSON that vLLM's clients write too.
+"""Structural tags: free text with constrained parts, in the shape of JSON that vLLM takes too.
 
-    call = tag("<tool_call>\\n", json_schema(schema), "\\n</tool_call>")
-    structural_tag(triggered_tags(["<tool_call>"], [call]))
+    call = Tag("<tool_call>\n", JsonSchema(schema), "\n</tool_call>")
+    structural_tag(TriggeredTags(["<tool_call>"], [call]))
 
 says "free text, but after <tool_call> comes JSON of this schema, then </tool_call>".
 `structured.structural_tag` turns them into grammars.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
-Format = dict[str, Any]
+import msgspec
+from msgspec import Meta
+
+MAX_REPEAT = 1000
+
+Count = Annotated[int, Meta(ge=0, le=MAX_REPEAT)]
+
+
+class AnyText(msgspec.Struct, tag="any_text"):
+    """Free text: up to the text that follows it, or the end. A limit in tokens is not supported."""
+
+    max_chars: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+    max_tokens: None = None
+    excludes: list[str] | None = None
+
+
+class Const(msgspec.Struct, tag="const_string"):
+    value: str
+
+
+class Regex(msgspec.Struct, tag="regex"):
+    pattern: str
+
+
+class Grammar(msgspec.Struct, tag="grammar"):
+    """Lark or GBNF."""
+
+    grammar: str
+
+
+class JsonSchema(msgspec.Struct, tag="json_schema"):
+    json_schema: dict[str, Any] | bool | str = True
+    style: Literal["json"] = "json"
+
+
+class Token(msgspec.Struct, tag="token"):
+    """By its id or its text."""
+
+    token: Annotated[int, Meta(ge=0)] | str
+
+
+class Repeated(msgspec.Struct, tag="repeat"):
+    content: "Format"
+    min: Count
+    max: Count | Literal[-1]  # -1: any number
+
+
+class Optional(msgspec.Struct, tag="optional"):
+    content: "Format"
+
+
+class Star(msgspec.Struct, tag="star"):
+    content: "Format"
+
+
+class Plus(msgspec.Struct, tag="plus"):
+    content: "Format"
+
+
+class Sequence(msgspec.Struct, tag="sequence"):
+    """Free text in it ends where the text of the next element begins."""
+
+    elements: Annotated[list["Format"], Meta(min_length=1)]
+
+
+class AnyOf(msgspec.Struct, tag="or"):
+    elements: Annotated[list["Format"], Meta(min_length=1)]
+
+
+class Tag(msgspec.Struct, tag="tag"):
+    """Content between two texts, of which the second may be one of several; special tokens in
+    them are meant as tokens."""
+
+    begin: str | Token
+    content: "Format"
+    end: str | list[str] | Token = ""
+
+
+Tags = Annotated[list[Tag], Meta(min_length=1)]
+
+
+class TagsWithSeparator(msgspec.Struct, tag="tags_with_separator"):
+    tags: Tags
+    separator: str = ""
+    at_least_one: bool = False
+    stop_after_first: bool = False
+
+
+class TriggeredTags(msgspec.Struct, tag="triggered_tags"):
+    """Free text in which a trigger must go on as one of the tags that begin with it.
+
+    `at_least_one`: the text begins with a tag, no free text before it. `stop_after_first`: it
+    ends with the first.
+    """
+
+    triggers: list[str]
+    tags: Tags
+    at_least_one: bool = False
+    stop_after_first: bool = False
+    excludes: list[str] | None = None
+
+
+class Dispatch(msgspec.Struct, tag="dispatch"):
+    """Free text in which each of these texts must go on in its format."""
+
+    rules: Annotated[list[tuple[str, "Format"]], Meta(min_length=1)]
+    loop: bool = True
+    excludes: list[str] | None = None
+
+
+Format = (
+    AnyText | Const | Regex | Grammar | JsonSchema | Token | Repeated | Optional | Star | Plus
+    | Sequence | AnyOf | Tag | TagsWithSeparator | TriggeredTags | Dispatch
+)  # fmt: skip
 
 
 def structural_tag(outermost: Format) -> dict[str, Any]:
     """The whole, as `StructuredOutputsParams` takes it."""
-    return {"type": "structural_tag", "format": outermost}
-
-
-def any_text(max_chars: int | None = None) -> Format:
-    """Free text: up to the text that follows it, or the end."""
-    return {"type": "any_text", "max_chars": max_chars}
-
-
-def const_string(value: str) -> Format:
-    """Exactly this text."""
-    return {"type": "const_string", "value": value}
-
-
-def json_schema(schema: Mapping[str, Any]) -> Format:
-    """JSON of a schema."""
-    return {"type": "json_schema", "json_schema": dict(schema)}
-
-
-def regex(pattern: str) -> Format:
-    """Text that matches."""
-    return {"type": "regex", "pattern": pattern}
-
-
-def sequence(*elements: Format) -> Format:
-    """One after the other; nothing, if there are none."""
-    return {"type": "sequence", "elements": list(elements) or [const_string("")]}
-
-
-def any_of(*elements: Format) -> Format:
-    """One of them."""
-    return {"type": "or", "elements": list(elements)}
-
-
-def optional(content: Format) -> Format:
-    """It, or nothing."""
-    return {"type": "optional", "content": content}
-
-
-def star(content: Format) -> Format:
-    """Any number of it, or none."""
-    return {"type": "star", "content": content}
-
-
-def tag(begin: str, content: Format, end: str) -> Format:
-    """Content between two texts, in which special tokens are meant as tokens."""
-    return {"type": "tag", "begin": begin, "content": content, "end": end}
-
-
-def triggered_tags(triggers: Iterable[str], tags: Iterable[Format], **how: bool) -> Format:
-    """Free text in which a trigger must go on as one of the tags that begin with it.
-
-    Args:
-        how: `at_least_one`: the text begins with a tag, no free text before it.
-            `stop_after_first`: the text ends with the first tag.
-    """
-    return {"type": "triggered_tags", "triggers": list(triggers), "tags": list(tags), **how}
-
-
-def tags_with_separator(tags: Iterable[Format], separator: str, **how: bool) -> Format:
-    """Tags only, with a text between two; `how` as for `triggered_tags`."""
-    return {"type": "tags_with_separator", "tags": list(tags), "separator": separator, **how}
+    return {"type": "structural_tag", "format": msgspec.to_builtins(outermost)}

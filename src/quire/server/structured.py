@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from quire.core.errors import RequestError
-from quire.core.structural_tags import any_of, any_text, optional, sequence, tag
+from quire.core.structural_tags import AnyOf, AnyText, Optional, Sequence, Tag
 from quire.core.structured_outputs import CONSTRAINTS, StructuredOutputsParams
 from quire.server.protocol.common import GenerationBody
 from quire.server.state import Serving
@@ -117,12 +117,12 @@ def after_reasoning(
     if state == "open" or tags.always:
         return after_text(tags.ends[0], params)
     # Nobody knows whether it thinks: the opening tag says so.
-    thought = optional(tag(tags.begins[0], any_text(), tags.ends[0]))
-    return with_format(params, sequence(thought, format_of(params)))
+    thought = Optional(Tag(tags.begins[0], AnyText(), tags.ends[0]))
+    return with_format(params, Sequence([thought, format_of(params)]))
 
 
 def either(
     first: StructuredOutputsParams, second: StructuredOutputsParams
 ) -> StructuredOutputsParams:
     """One or the other; how JSON is written is the first's to say."""
-    return with_format(first, any_of(format_of(first), format_of(second)))
+    return with_format(first, AnyOf([format_of(first), format_of(second)]))

@@ -4,13 +4,13 @@ Free text before a tag ends where the tag begins: it is matched lazily up to the
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
 
 from quire.core.errors import RequestError
-from quire.structured.json_schema import JsonStyle
-from quire.structured.lark import LarkWriter, quoted, token_reference
-from quire.structured.tag_formats import (
-    FIELD,
+from quire.core.structural_tags import (
     AnyOf,
     AnyText,
     Const,
@@ -28,12 +28,57 @@ from quire.structured.tag_formats import (
     TagsWithSeparator,
     Token,
     TriggeredTags,
-    read_structural_tag,
 )
+from quire.structured.json_schema import JsonStyle, check_depth, parse_json
+from quire.structured.lark import LarkWriter, quoted, token_reference
+from quire.structured.limits import MAX_SCHEMA_BYTES
+
+FIELD = "structural_tag"
 
 _ANY = "(?s:.*)"  # any character, line breaks included
 # Formats that go on until what follows them begins.
 _FREE = (AnyText, TriggeredTags, Dispatch)
+
+
+class Structure(msgspec.Struct):
+    """A tag of the older shape."""
+
+    begin: str
+    end: str
+    schema: dict[str, Any] | bool = True
+
+
+class Older(msgspec.Struct):
+    structures: Annotated[list[Structure], Meta(min_length=1)]
+    triggers: list[str]
+
+
+def read_structural_tag(value: str | dict[str, Any]) -> Format:
+    """The outermost format, whichever of the two shapes it has.
+
+    Raises:
+        RequestError: it has none, or is nested too deep.
+    """
+    if isinstance(value, str):
+        value = parse_json(value, FIELD, 4 * MAX_SCHEMA_BYTES)
+    check_depth(value, FIELD)
+    try:
+        if isinstance(value, dict) and "format" in value:
+            return msgspec.convert(value["format"], Format)
+        older = msgspec.convert(value, Older)
+    except msgspec.ValidationError as error:
+        raise RequestError(f"{FIELD}: {_explained(str(error))}", FIELD) from None
+    tags = [Tag(s.begin, JsonSchema(s.schema), s.end) for s in older.structures]
+    return TriggeredTags(older.triggers, tags)
+
+
+def _explained(problem: str) -> str:
+    if problem.endswith(".type`"):
+        known = sorted(str(each.__struct_config__.tag) for each in Format.__args__)
+        return f"{problem}; known types are {', '.join(known)}"
+    if "`structures`" in problem:
+        return 'it needs "format", or "structures" and "triggers"'
+    return problem
 
 
 def structural_tag_grammar(

@@ -3,24 +3,24 @@
 from dataclasses import replace
 from typing import Any
 
-import msgspec
-
 from quire.core.structural_tags import (
+    AnyOf,
+    AnyText,
+    Const,
     Format,
-    any_of,
-    any_text,
-    const_string,
-    regex,
-    sequence,
+    Grammar,
+    JsonSchema,
+    Regex,
+    Sequence,
     structural_tag,
 )
 from quire.core.structured_outputs import StructuredOutputsParams
-from quire.structured.tag_formats import read_structural_tag
+from quire.structured.structural_tag import read_structural_tag
 
 
 def after_text(end: str, params: StructuredOutputsParams) -> StructuredOutputsParams:
     """The same constraint, beginning only after free text up to `end`."""
-    return with_format(params, sequence(any_text(), const_string(end), format_of(params)))
+    return with_format(params, Sequence([AnyText(), Const(end), format_of(params)]))
 
 
 def with_format(params: StructuredOutputsParams, outermost: Format) -> StructuredOutputsParams:
@@ -34,13 +34,13 @@ def format_of(params: StructuredOutputsParams) -> Format:
     value = getattr(params, params.kind)
     match params.kind:
         case "json":
-            return {"type": "json_schema", "json_schema": value}
+            return JsonSchema(value)
         case "json_object":
-            return {"type": "json_schema", "json_schema": {"type": "object"}}
+            return JsonSchema({"type": "object"})
         case "choice":
-            return any_of(*map(const_string, value))
+            return AnyOf([Const(text) for text in value])
         case "regex":
-            return regex(value)
+            return Regex(value)
         case "grammar":
-            return {"type": "grammar", "grammar": value}
-    return dict(msgspec.to_builtins(read_structural_tag(value)))
+            return Grammar(value)
+    return read_structural_tag(value)

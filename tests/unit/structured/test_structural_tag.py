@@ -1,4 +1,4 @@
-"""Structural tags in both shapes, and the builders."""
+"""Structural tags in both shapes."""
 
 from typing import Any
 
@@ -19,16 +19,14 @@ LEGACY = {
     ],
     "triggers": ["<function="],
 }
-CALL = tags.tag("<tool_call>\n", tags.json_schema(F), "\n</tool_call>")
-CALLS = tags.triggered_tags(["<tool_call>"], [CALL])
-ONE = tags.triggered_tags(["<tool_call>"], [CALL], at_least_one=True, stop_after_first=True)
-SOME = tags.triggered_tags(["<tool_call>"], [CALL], at_least_one=True)
-ONCE = tags.triggered_tags(["<tool_call>"], [CALL], stop_after_first=True)
+CALL = tags.Tag("<tool_call>\n", tags.JsonSchema(F), "\n</tool_call>")
+CALLS = tags.TriggeredTags(["<tool_call>"], [CALL])
+ONE = tags.TriggeredTags(["<tool_call>"], [CALL], at_least_one=True, stop_after_first=True)
+SOME = tags.TriggeredTags(["<tool_call>"], [CALL], at_least_one=True)
+ONCE = tags.TriggeredTags(["<tool_call>"], [CALL], stop_after_first=True)
 DONE = '<tool_call>\n{"n": 1}\n</tool_call>'
-ANSWER = tags.sequence(
-    {"type": "any_text", "excludes": ["stop it"]},
-    tags.const_string("</think>"),
-    tags.json_schema(F),
+ANSWER = tags.Sequence(
+    [tags.AnyText(excludes=["stop it"]), tags.Const("</think>"), tags.JsonSchema(F)]
 )
 
 
@@ -54,41 +52,29 @@ ANSWER = tags.sequence(
         (ANSWER, "so, hm.", "open"),
         (ANSWER, "so, stop it", "refused"),
         (ANSWER, "so</think>x", "refused"),
-        (tags.any_of(tags.const_string("a"), tags.regex("[0-9]{2}")), "12", "complete"),
-        (tags.any_of(tags.const_string("a"), tags.regex("[0-9]{2}")), "b", "refused"),
-        ({"type": "star", "content": tags.const_string("ab")}, "abab", "accepted"),
-        ({"type": "plus", "content": tags.const_string("ab")}, "", "open"),
-        ({"type": "optional", "content": tags.const_string("ab")}, "ab", "complete"),
-        (
-            {"type": "repeat", "min": 2, "max": 3, "content": tags.const_string("a")},
-            "aa",
-            "accepted",
-        ),
-        (
-            {"type": "repeat", "min": 2, "max": 3, "content": tags.const_string("a")},
-            "aaa",
-            "complete",
-        ),
-        ({"type": "grammar", "grammar": 'root ::= "x" | "y"'}, "y", "complete"),
-        (
-            {**tags.tag("<a>", tags.any_text(), ""), "end": ["</a>", "</b>"]},
-            "<a>hm</b>",
-            "complete",
-        ),
-        (tags.tags_with_separator([CALL], "\n", at_least_one=True), f"{DONE}\n{DONE}", "accepted"),
-        (tags.tags_with_separator([CALL], "\n", at_least_one=True), "", "open"),
-        (tags.tags_with_separator([CALL], "\n"), "", "accepted"),
-        ({"type": "any_text", "max_chars": 3}, "abcd", "refused"),
-        ({"type": "dispatch", "rules": [["<n>", tags.regex("[0-9]")]]}, "a <n>1 b", "accepted"),
-        ({"type": "dispatch", "rules": [["<n>", tags.regex("[0-9]")]]}, "a <n>x", "refused"),
-        (tags.tag("<|im_start|>", tags.regex("[0-9]"), ""), "<|im_start|>1", "complete"),
-        ({"type": "token", "token": "<|im_start|>"}, "<|im_start|>", "complete"),
-        ({"type": "token", "token": 1}, "<|im_start|>", "complete"),
-        (tags.tag("<r>", CALLS, "</r>"), f"<r>hm {DONE} so</r>", "complete"),
-        (tags.tag("<r>", CALLS, "</r>"), "<r>hm</r>", "complete"),
+        (tags.AnyOf([tags.Const("a"), tags.Regex("[0-9]{2}")]), "12", "complete"),
+        (tags.AnyOf([tags.Const("a"), tags.Regex("[0-9]{2}")]), "b", "refused"),
+        (tags.Star(tags.Const("ab")), "abab", "accepted"),
+        (tags.Plus(tags.Const("ab")), "", "open"),
+        (tags.Optional(tags.Const("ab")), "ab", "complete"),
+        (tags.Repeated(tags.Const("a"), 2, 3), "aa", "accepted"),
+        (tags.Repeated(tags.Const("a"), 2, 3), "aaa", "complete"),
+        (tags.Grammar('root ::= "x" | "y"'), "y", "complete"),
+        (tags.Tag("<a>", tags.AnyText(), ["</a>", "</b>"]), "<a>hm</b>", "complete"),
+        (tags.TagsWithSeparator([CALL], "\n", at_least_one=True), f"{DONE}\n{DONE}", "accepted"),
+        (tags.TagsWithSeparator([CALL], "\n", at_least_one=True), "", "open"),
+        (tags.TagsWithSeparator([CALL], "\n"), "", "accepted"),
+        (tags.AnyText(max_chars=3), "abcd", "refused"),
+        (tags.Dispatch([("<n>", tags.Regex("[0-9]"))]), "a <n>1 b", "accepted"),
+        (tags.Dispatch([("<n>", tags.Regex("[0-9]"))]), "a <n>x", "refused"),
+        (tags.Tag("<|im_start|>", tags.Regex("[0-9]")), "<|im_start|>1", "complete"),
+        (tags.Token("<|im_start|>"), "<|im_start|>", "complete"),
+        (tags.Token(1), "<|im_start|>", "complete"),
+        (tags.Tag("<r>", CALLS, "</r>"), f"<r>hm {DONE} so</r>", "complete"),
+        (tags.Tag("<r>", CALLS, "</r>"), "<r>hm</r>", "complete"),
     ],
 )
-def test_formats(text: Any, format_: dict[str, Any], whole: str, outcome: str) -> None:
+def test_formats(text: Any, format_: tags.Format, whole: str, outcome: str) -> None:
     assert text.follow(whole, structural_tag=tags.structural_tag(format_)) == outcome
 
 
@@ -133,7 +119,7 @@ def test_reasoning_first(text: Any) -> None:
         ({"format": {"type": "tag", "begin": "<a>", "end": "</a>"}}, "required field `content`"),
         ({"format": {"type": "const_string", "value": 5}}, "Expected `str`, got `int`"),
         ({"format": {"type": "sequence", "elements": []}}, "length >= 1 - at `.*elements`"),
-        ({"format": {"type": "repeat", "min": 2, "max": 1, "content": CALL}}, "repeats 2 to 1"),
+        (tags.structural_tag(tags.Repeated(CALL, 2, 1)), "repeats 2 to 1"),
         ({"format": {"type": "json_schema", "json_schema": {}, "style": "qwen_xml"}}, "qwen_xml"),
         ({"structures": LEGACY["structures"], "triggers": ["<other"]}, "no trigger begins"),
         ({"format": {"type": "any_text", "max_tokens": 3}}, "max_tokens"),

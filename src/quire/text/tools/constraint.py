@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from quire.core.structural_tags import any_of, structural_tag, triggered_tags
+from quire.core.structural_tags import AnyOf, TriggeredTags, structural_tag
 from quire.text.tools.formats import ToolFormat
 from quire.text.tools.formats_tagged import json_types
 from quire.text.tools.parser import tool_format_of, tool_schemas
@@ -50,10 +50,10 @@ class ToolConstraint:
         """For `StructuredOutputsParams`."""
         ways = self._ways()
         if self.forced:
-            return structural_tag(any_of(*(way.row(self.single) for way in ways)))
+            return structural_tag(AnyOf([way.row(self.single) for way in ways]))
         tags = [tag for way in ways for tag in way.tags(self.single)]
-        triggers = dict.fromkeys(way.trigger for way in ways)
-        return structural_tag(triggered_tags(triggers, tags, stop_after_first=self.single))
+        triggers = list(dict.fromkeys(way.trigger for way in ways))
+        return structural_tag(TriggeredTags(triggers, tags, stop_after_first=self.single))
 
     @property
     def binds_every_call(self) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from quire.core.structural_tags import Format, json_schema, tag
+from quire.core.structural_tags import JsonSchema, Tag
 from quire.text.tools.calls import CallWriter
 from quire.text.tools.reader import MalformedCall, Reader, Steps
 from quire.text.tools.values import parsed, read_string, read_value
@@ -66,16 +66,16 @@ class JsonCalls:
                 yield Way(begin.strip() or '{"name": "', calls, separator=self.separator)
 
 
-def object_calls(tools: Tools, key: str, begin: str = "", end: str = "") -> tuple[Format, ...]:
+def object_calls(tools: Tools, key: str, begin: str = "", end: str = "") -> list[Tag]:
     """Each tool's call as an object, a tag."""
-    return tuple(
-        tag(
+    return [
+        Tag(
             f'{begin}{{"name": {json.dumps(name, ensure_ascii=False)}, "{key}": ',
-            json_schema(object_schema(schema)),
+            JsonSchema(object_schema(schema)),
             "}" + end,
         )
         for name, schema in tools.items()
-    )
+    ]
 
 
 def _list(reader: Reader, calls: CallWriter) -> Steps[None]:

@@ -1,11 +1,11 @@
 """Calls whose name stands outside the JSON: `<tag>name<tag>{…arguments…}<tag>`."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from quire.core.structural_tags import Format, const_string, json_schema, regex, sequence, tag
+from quire.core.structural_tags import Const, JsonSchema, Regex, Sequence, Tag
 from quire.text.tools.calls import CallWriter
 from quire.text.tools.formats_json import JsonCalls, object_calls
 from quire.text.tools.reader import MalformedCall, Reader, Steps
@@ -104,14 +104,14 @@ class NamedCalls:
                 objects = object_calls(tools, "arguments")
                 yield Way(self.call, objects, f"{self.call}{gap}[", ", ", "]")
 
-    def _tags(self, tools: Tools) -> tuple[Format, ...]:
-        return tuple(self._tag(name, object_schema(schema)) for name, schema in tools.items())
+    def _tags(self, tools: Tools) -> list[Tag]:
+        return [self._tag(name, object_schema(schema)) for name, schema in tools.items()]
 
-    def _tag(self, name: str, schema: Mapping[str, Any]) -> Format:
+    def _tag(self, name: str, schema: dict[str, Any]) -> Tag:
         begin, end = self.call + self.kind, self.padding + "".join(self.call_ends)
         if not self.counted:
             begin += f"{name}{self.padding}{self.arguments}{self.padding}"
-            return tag(begin, json_schema(schema), end)
-        number = regex("[0-9]{1,3}")
-        content = sequence(number, const_string(self.arguments), json_schema(schema))
-        return tag(f"{begin}functions.{name}:", content, end)
+            return Tag(begin, JsonSchema(schema), end)
+        number = Regex("[0-9]{1,3}")
+        content = Sequence([number, Const(self.arguments), JsonSchema(schema)])
+        return Tag(f"{begin}functions.{name}:", content, end)

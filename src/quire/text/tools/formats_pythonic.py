@@ -8,15 +8,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from quire.core.structural_tags import (
-    Format,
-    any_of,
-    const_string,
-    json_schema,
-    optional,
-    sequence,
-    tag,
-)
+from quire.core.structural_tags import AnyOf, Const, Format, JsonSchema, Optional, Sequence, Tag
 from quire.text.tools.calls import CallWriter
 from quire.text.tools.reader import MalformedCall, Reader, Steps
 from quire.text.tools.values import read_brackets
@@ -64,9 +56,9 @@ class PythonicCalls:
 
     def ways(self, tools: Tools, chat_template: str) -> Iterator[Way]:
         """Bare, or between tags."""
-        calls = tuple(
-            tag(f"{name}(", _keywords(object_schema(schema)), ")") for name, schema in tools.items()
-        )
+        calls = [
+            Tag(f"{name}(", _keywords(object_schema(schema)), ")") for name, schema in tools.items()
+        ]
         frames = [("", "")] if self.bare else []
         for begin, end in [*frames, *zip_longest(self.begins, self.ends, fillvalue="")]:
             yield Way(begin or "[", calls, begin + "[", ", ", "]" + end)
@@ -76,24 +68,26 @@ def _keywords(schema: Mapping[str, Any]) -> Format:
     """Required ones first. The values are JSON, which the reader takes."""
     required = required_of(schema)
     given = {
-        name: tag(f"{name}=", json_schema(value), "")
+        name: Tag(f"{name}=", JsonSchema(value))
         for name, value in properties_of(schema).items()
         if name.isidentifier()
     }
     first = [given[name] for name in given if name in required]
     others = [given[name] for name in given if name not in required]
     if first:
-        return sequence(first[0], *map(_joined, first[1:]), *_optional(others))
-    rows = [sequence(f, *_optional(others[i + 1 :])) for i, f in enumerate(others[:_MAX_FIRST])]
-    return optional(any_of(*rows)) if rows else sequence()
+        return Sequence([first[0], *map(_joined, first[1:]), *_optional(others)])
+    rows: list[Format] = [
+        Sequence([f, *_optional(others[i + 1 :])]) for i, f in enumerate(others[:_MAX_FIRST])
+    ]
+    return Optional(AnyOf(rows)) if rows else Const("")
 
 
-def _joined(keyword: Format) -> Format:
-    return sequence(const_string(", "), keyword)
+def _joined(keyword: Tag) -> Sequence:
+    return Sequence([Const(", "), keyword])
 
 
-def _optional(keywords: list[Format]) -> list[Format]:
-    return [optional(_joined(keyword)) for keyword in keywords]
+def _optional(keywords: list[Tag]) -> list[Optional]:
+    return [Optional(_joined(keyword)) for keyword in keywords]
 
 
 def arguments_json(source: str) -> str:

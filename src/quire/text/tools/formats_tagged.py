@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from quire.core.structural_tags import (
+    AnyOf,
+    AnyText,
+    Const,
     Format,
-    any_of,
-    any_text,
-    const_string,
-    json_schema,
-    optional,
-    regex,
-    sequence,
-    star,
-    tag,
+    JsonSchema,
+    Optional,
+    Regex,
+    Sequence,
+    Star,
+    Tag,
 )
 from quire.text.tools.calls import CallWriter
 from quire.text.tools.formats_pythonic import python_literal
@@ -135,11 +135,11 @@ class TaggedCalls:
             calls = self._tags(tools, self.section, self.call_end)
             yield Way(self.section, calls, separator="\n")
 
-    def _tags(self, tools: Tools, begin: str, end: str) -> tuple[Format, ...]:
-        return tuple(
-            tag(f"{begin}{name}{self.name_end}\n", self._parameters(object_schema(schema)), end)
+    def _tags(self, tools: Tools, begin: str, end: str) -> list[Tag]:
+        return [
+            Tag(f"{begin}{name}{self.name_end}\n", self._parameters(object_schema(schema)), end)
             for name, schema in tools.items()
-        )
+        ]
 
     def _parameters(self, schema: Mapping[str, Any]) -> Format:
         """Names outside the schema are only allowed where it has none."""
@@ -149,28 +149,28 @@ class TaggedCalls:
         properties = properties_of(schema)
         if not properties:
             if schema.get("additionalProperties", True) is False:
-                return sequence()
-            any_name = const_string(self.key), regex(_ANY_NAME)
-            return star(sequence(*any_name, tag(self.key_end + gap, any_text(), end)))
+                return Const("")
+            value = Tag(self.key_end + gap, AnyText(), end)
+            return Star(Sequence([Const(self.key), Regex(_ANY_NAME), value]))
         required = required_of(schema)
         written = {
-            name: tag(f"{self.key}{name}{self.key_end}{gap}", _content(value, schema), end)
+            name: Tag(f"{self.key}{name}{self.key_end}{gap}", _content(value, schema), end)
             for name, value in properties.items()
         }
-        return sequence(*(v if name in required else optional(v) for name, v in written.items()))
+        return Sequence([v if name in required else Optional(v) for name, v in written.items()])
 
 
-def _content(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Format:
+def _content(schema: dict[str, Any], root: Mapping[str, Any]) -> Format:
     """A value: JSON, or where it may be a text, text without quotes."""
     types = json_types(schema, root)
     if types and "string" not in types:
-        return json_schema(schema)
+        return JsonSchema(schema)
     choices, longest = schema.get("enum"), schema.get("maxLength")
     if types == {"string"} and isinstance(choices, list):
-        texts = [choice for choice in choices if isinstance(choice, str) and choice]
-        return any_of(*map(const_string, texts)) if texts else any_text()
+        texts: list[Format] = [Const(c) for c in choices if isinstance(c, str) and c]
+        return AnyOf(texts) if texts else AnyText()
     bounded = isinstance(longest, int) and 0 < longest <= _MAX_LENGTH
-    return any_text(longest if bounded else None)
+    return AnyText(longest if bounded else None)
 
 
 def json_types(schema: object, root: object = None, depth: int = 0) -> frozenset[str]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from quire.core.structural_tags import Format, tag, tags_with_separator
+from quire.core.structural_tags import Format, Tag, TagsWithSeparator
 
 # Name -> schema of the parameters.
 Tools = Mapping[str, Any]
@@ -21,31 +21,32 @@ class Way:
     """
 
     trigger: str
-    calls: tuple[Format, ...]
+    calls: list[Tag]
     begin: str = ""
     separator: str = ""
     end: str = ""
 
     def row(self, single: bool) -> Format:
         """Calls and nothing else; `single`: one."""
-        calls = tags_with_separator(
+        calls = TagsWithSeparator(
             self.calls, self.separator, at_least_one=True, stop_after_first=single
         )
-        return tag(self.begin, calls, self.end) if self.begin else calls
+        return Tag(self.begin, calls, self.end) if self.begin else calls
 
-    def tags(self, single: bool) -> tuple[Format, ...]:
+    def tags(self, single: bool) -> list[Tag]:
         """For free text, each of which may occur there; `single`: with one call."""
-        return (self.row(single),) if self.begin else self.calls
+        row = self.row(single)
+        return [row] if isinstance(row, Tag) else self.calls
 
 
-def object_schema(schema: Any) -> Mapping[str, Any]:
+def object_schema(schema: Any) -> dict[str, Any]:
     """A schema of arguments; without one, there are none to give."""
     if not isinstance(schema, Mapping) or not schema:
         return {"type": "object", "properties": {}}
-    return schema if "type" in schema else {"type": "object", **schema}
+    return {"type": "object", **schema}
 
 
-def properties_of(schema: Any) -> dict[str, Mapping[str, Any]]:
+def properties_of(schema: Any) -> dict[str, dict[str, Any]]:
     """The schema of each property, such that it can stand alone."""
     properties = schema.get("properties") if isinstance(schema, Mapping) else None
     if not isinstance(properties, Mapping):
