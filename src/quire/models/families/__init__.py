@@ -1,35 +1,35 @@
 """Model families: architecture class name -> a pure function from config.json to a recipe.
 
-Each family is a file with `recipe(Reader) -> Recipe`, its defaults and what is its own, imported
-when it is asked for. No file here imports torch.
+Each family is such a function, with its defaults and what is its own, in a file with its kin. No
+file here imports torch.
 """
 
-import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from quire.core.errors import UnsupportedModelError, nearest
+from quire.models.families import gemma, gpt, llama, qwen
 from quire.models.families.reader import Reader
 from quire.models.recipe import Recipe
 
-# Architecture class -> (family's file, model_type of configs that name no architecture).
-FAMILIES: dict[str, tuple[str, str]] = {
-    "LlamaForCausalLM": ("llama", "llama"),
-    "MistralForCausalLM": ("mistral", "mistral"),
-    "MixtralForCausalLM": ("mixtral", "mixtral"),
-    "Qwen2ForCausalLM": ("qwen2", "qwen2"),
-    "Qwen3ForCausalLM": ("qwen3", "qwen3"),
-    "Qwen3MoeForCausalLM": ("qwen3_moe", "qwen3_moe"),
-    "Gemma2ForCausalLM": ("gemma2", "gemma2"),
-    "Gemma3ForCausalLM": ("gemma3_text", "gemma3_text"),
-    "Phi3ForCausalLM": ("phi3", "phi3"),
-    "OPTForCausalLM": ("opt", "opt"),
-    "GPT2LMHeadModel": ("gpt2", "gpt2"),
-    "GPTNeoXForCausalLM": ("gpt_neox", "gpt_neox"),
-    "Olmo2ForCausalLM": ("olmo2", "olmo2"),
-    "GraniteForCausalLM": ("granite", "granite"),
-    "SmolLM3ForCausalLM": ("smollm3", "smollm3"),
-    "Starcoder2ForCausalLM": ("starcoder2", "starcoder2"),
+# Architecture class -> (family, model_type of configs that name no architecture).
+FAMILIES: dict[str, tuple[Callable[[Reader], Recipe], str]] = {
+    "LlamaForCausalLM": (llama.llama, "llama"),
+    "MistralForCausalLM": (llama.mistral, "mistral"),
+    "MixtralForCausalLM": (llama.mixtral, "mixtral"),
+    "Qwen2ForCausalLM": (qwen.qwen2, "qwen2"),
+    "Qwen3ForCausalLM": (qwen.qwen3, "qwen3"),
+    "Qwen3MoeForCausalLM": (qwen.qwen3_moe, "qwen3_moe"),
+    "Gemma2ForCausalLM": (gemma.gemma2, "gemma2"),
+    "Gemma3ForCausalLM": (gemma.gemma3_text, "gemma3_text"),
+    "Phi3ForCausalLM": (llama.phi3, "phi3"),
+    "OPTForCausalLM": (gpt.opt, "opt"),
+    "GPT2LMHeadModel": (gpt.gpt2, "gpt2"),
+    "GPTNeoXForCausalLM": (gpt.gpt_neox, "gpt_neox"),
+    "Olmo2ForCausalLM": (llama.olmo2, "olmo2"),
+    "GraniteForCausalLM": (llama.granite, "granite"),
+    "SmolLM3ForCausalLM": (llama.smollm3, "smollm3"),
+    "Starcoder2ForCausalLM": (llama.starcoder2, "starcoder2"),
 }
 
 
@@ -70,9 +70,8 @@ def recipe_from_config(config: Mapping[str, Any]) -> Recipe:
         )
     if config.get("quantization_config"):
         raise quantized(config)
-    family = importlib.import_module(f"quire.models.families.{FAMILIES[architecture][0]}")
-    made: Recipe = family.recipe(Reader(config, architecture))
-    return made
+    family, _ = FAMILIES[architecture]
+    return family(Reader(config, architecture))
 
 
 def quantized(config: Mapping[str, Any]) -> UnsupportedModelError:

@@ -1,6 +1,6 @@
 """What most families share beyond sizes, names and rope.
 
-Each family file reads what is its own and calls these for the rest.
+Each family reads what is its own and calls these for the rest.
 """
 
 from collections.abc import Sequence
@@ -82,7 +82,7 @@ def layer_windows(
 def assemble(
     read: Reader,
     sizes: Sizes,
-    layers: Sequence[LayerRecipe],
+    layers: LayerRecipe | Sequence[LayerRecipe],
     final_norm: NormRecipe | None,
     *,
     names: Names | None = None,
@@ -93,11 +93,14 @@ def assemble(
     """The whole recipe.
 
     Args:
+        layers: a single one stands for all.
         names: the checkpoint's; None is Llama's.
         head: `tied` is the family's default; None is an untied head without extras.
         max_position: where the config's own length is the scaled one.
     """
     head = head or HeadRecipe(tied=False)
+    if isinstance(layers, LayerRecipe):
+        layers = [layers] * sizes.num_layers
     ropes = {layer.attention.rope for layer in layers} - {None}
     longest = max((longest_sequence(rope) for rope in ropes if rope), default=sizes.max_position)
     made = Recipe(

@@ -1,4 +1,4 @@
-"""Gemma 2: windows in every other layer, norms on both sides of a sublayer, soft caps."""
+"""Gemma 2 and 3: norms on both sides of a sublayer, windows, a scaled embedding."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 from quire.models.families.llama_style import FULL, SLIDING, assemble, layer_windows, with_windows
 from quire.models.families.names import SANDWICH_NORMS, Names
 from quire.models.families.reader import Reader
-from quire.models.families.rope import read_rope
+from quire.models.families.rope import read_rope, rope_from_fields
 from quire.models.families.sizes import Sizes, read_sizes
 from quire.models.recipe import (
     EmbeddingRecipe,
@@ -20,8 +20,8 @@ from quire.models.recipe import (
 )
 
 
-def recipe(read: Reader) -> Recipe:
-    """Of a Gemma2ForCausalLM."""
+def gemma2(read: Reader) -> Recipe:
+    """Gemma 2: windows in every other layer, norms on both sides of a sublayer, soft caps."""
     sizes = gemma_sizes(read, vocab=256_000, max_position=8192)
     layer = gemma_layer(read, sizes, read_rope(read, sizes))
     softcap = read.optional_number("attn_logit_softcapping", 50.0)
@@ -81,3 +81,35 @@ def assemble_gemma(
         head=HeadRecipe(tied=True, softcap=softcap),
         max_position=max_position,
     )
+
+
+def gemma3_text(read: Reader) -> Recipe:
+    """Gemma 3's text model: two ropes, a window in most layers, a norm on each head's q and k."""
+    # transformers reads this field and never applies it; no released model sets it.
+    read.expect("attn_logit_softcapping", None)
+    sizes = gemma_sizes(read, vocab=262_208, max_position=131_072)
+    full_rope, sliding_rope = _ropes(read, sizes)
+    layer = gemma_layer(read, sizes, full_rope)
+    full = replace(layer.attention, qk_norm=gemma_norm(read))
+    pattern = read.integer("sliding_window_pattern", 6)
+    default = [SLIDING if (i + 1) % pattern else FULL for i in range(sizes.num_layers)]
+    window = read.integer("sliding_window", 4096)
+    sliding = replace(full, window=window, rope=sliding_rope)
+    windows = layer_windows(read, sizes.num_layers, window, default)
+    return assemble_gemma(
+        read,
+        sizes,
+        [replace(layer, attention=full if w is None else sliding) for w in windows],
+        softcap=read.optional_number("final_logit_softcapping"),
+        max_position=sizes.max_position,  # Gemma states the length after scaling
+    )
+
+
+def _ropes(read: Reader, sizes: Sizes) -> tuple[RopeRecipe, RopeRecipe]:
+    """The ropes of full and of sliding layers; the scaling of old configs is the full one's."""
+    given = Reader(read.mapping("rope_parameters"), f"{read.architecture} (rope_parameters)")
+    full = given.mapping(FULL) | read.mapping("rope_scaling")
+    sliding = given.mapping(SLIDING)
+    full.setdefault("rope_theta", read.number("rope_theta", 1e6))
+    sliding.setdefault("rope_theta", read.number("rope_local_base_freq", 1e4))
+    return rope_from_fields(read, full, sizes), rope_from_fields(read, sliding, sizes)
