@@ -42,7 +42,7 @@ async def run_lines(
     output: TextIO,
     *,
     concurrency: int,
-    on_done: Callable[[Tally], None],
+    on_done: Callable[[], object],
 ) -> Tally:
     """Answer every line; the answers are written as soon as those before them are.
 
@@ -65,7 +65,7 @@ async def run_lines(
             result = await _answer(client, text, number, seen)
         tally.num_done += 1
         tally.num_failed += result["error"] is not None
-        on_done(tally)
+        on_done()
         return result
 
     try:

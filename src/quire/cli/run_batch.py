@@ -86,13 +86,16 @@ Connect = Callable[[], contextlib.AbstractAsyncContextManager[Connection]]
 async def _run(
     connect: Connect, lines: list[str], output: TextIO, concurrency: int | None
 ) -> tuple["Tally", float]:
+    from tqdm import tqdm
+
     from quire.cli.batch import run_lines
 
+    total = sum(bool(line.strip()) for line in lines)
     async with connect() as (client, suitable):
         began = time.perf_counter()
-        with _progress(sum(bool(line.strip()) for line in lines)) as on_done:
+        with tqdm(desc="requests", total=total, disable=None) as bar:  # where somebody watches
             tally = await run_lines(
-                client, lines, output, concurrency=concurrency or suitable, on_done=on_done
+                client, lines, output, concurrency=concurrency or suitable, on_done=bar.update
             )
         return tally, time.perf_counter() - began
 
@@ -163,18 +166,3 @@ def _files(input_file: str, output_file: str) -> Iterator[tuple[list[str], TextI
         raise ConfigError(f"--output-file {output_file}: {error.strerror}") from None
     with output:
         yield lines, output
-
-
-@contextlib.contextmanager
-def _progress(total: int) -> Iterator[Callable[["Tally"], None]]:
-    """A bar where somebody watches."""
-    if not sys.stderr.isatty():
-        yield lambda tally: None
-        return
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("requests", total=total)
-        yield lambda tally: bar.update(task, completed=tally.num_done)

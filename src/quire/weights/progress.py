@@ -5,10 +5,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
-from rich import progress as rich
-from rich.console import Console
+from tqdm import tqdm
 
 logger = logging.getLogger("quire")
 
@@ -21,34 +20,27 @@ ProgressOption = bool | Callable[[int, int], None]
 def loading_progress(option: ProgressOption, total: int) -> Iterator[Callable[[int], None]]:
     """Gives the function to call, from any thread, with the bytes of each piece that is done."""
     done, began, lock = 0, time.perf_counter(), threading.Lock()
-    shown = nullcontext(option if callable(option) else None)
-    with _bar(total) if option is True and sys.stderr.isatty() else shown as show:
+    shown = option is True and sys.stderr.isatty()
+    with tqdm(
+        desc="loading weights",
+        total=total,
+        unit="B",
+        unit_scale=True,
+        leave=False,
+        disable=not shown,
+    ) as bar:
 
         def report(count: int) -> None:
             nonlocal done
             with lock:
                 done += count
-                if show is not None:
-                    show(min(done, total), total)
+                bar.update(count)
+                if callable(option):
+                    option(min(done, total), total)
 
         yield report
     if option is True:
         logger.info(loaded_line(done, time.perf_counter() - began))
-
-
-@contextmanager
-def _bar(total: int) -> Iterator[Callable[[int, int], None]]:
-    with rich.Progress(
-        rich.TextColumn("loading weights"),
-        rich.BarColumn(),
-        rich.DownloadColumn(),
-        rich.TransferSpeedColumn(),
-        rich.TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    ) as bar:
-        task = bar.add_task("load", total=total)
-        yield lambda done, _: bar.update(task, completed=done)
 
 
 def loaded_line(count: int, seconds: float) -> str:

@@ -4,6 +4,7 @@ import logging
 import os
 import pty
 import sys
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -301,6 +302,7 @@ class TestProgress:
     def test_a_bar_on_a_terminal(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         model, recipe = self.save(tmp_path)
         leader, follower = pty.openpty()
+        termios.tcsetwinsize(follower, (24, 80))
         with os.fdopen(follower, "w") as terminal, monkeypatch.context() as patch:
             patch.setattr(sys, "stderr", terminal)
             load_weights(model, recipe, tmp_path)
