@@ -100,12 +100,12 @@ def unavailable(message: str, retry_after: float) -> APIError:
     return APIError(503, message, "ServiceUnavailableError", retry_after=retry_after)
 
 
-def deadline_passed(seconds: float | None) -> APIError:
-    """The request's time is over; None: before it began."""
-    what = "while it waited for its turn" if seconds is None else f"after {seconds:g} s"
+def deadline_passed(seconds: float) -> APIError:
+    """The request's time is over."""
     return APIError(
         504,
-        f"The request's deadline passed {what}; give it more (timeout, --request-timeout).",
+        f"The request's deadline passed after {seconds:g} s;"
+        " give it more (timeout, --request-timeout).",
         "TimeoutError",
         "timeout",
     )

@@ -27,7 +27,7 @@ class Job:
     """Use `open`, and `close` whatever happens."""
 
     def __init__(self, state: ServerState, serving: Serving, mailbox: Mailbox) -> None:
-        state.num_open += 1
+        state.open.add(self.end)
         self.state = state
         self.serving = serving
         self.requests: list[TrackedRequest] = []
@@ -35,7 +35,7 @@ class Job:
         self._generations: list[Generation] = []
         self._gone: asyncio.Task[None] | None = None  # done once the client has left
         self._permit: Permit | None = None
-        self._expired: asyncio.Future[None] | None = None
+        self._over: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self._clock: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -83,19 +83,13 @@ class Job:
 
     def _set_deadline(self, timeout: float | None) -> None:
         limits = [t for t in (timeout, self.state.config.request_timeout) if t is not None]
-        if not limits:
-            return
-        loop = asyncio.get_running_loop()
-        self._expired = loop.create_future()
-        self._clock = loop.call_later(min(limits), self._on_late, min(limits))
-
-    def _on_late(self, seconds: float) -> None:
-        assert self._expired is not None
-        self._expired.set_result(None)
-        self._give_up(deadline_passed(seconds))
+        if limits:
+            late = deadline_passed(min(limits))
+            self._clock = asyncio.get_running_loop().call_later(min(limits), self.end, late)
 
     async def _admit(self, http: Request, key: str | None, priority: int) -> None:
-        self._gone = asyncio.ensure_future(_disconnected(http.receive))
+        self._gone = asyncio.create_task(_disconnected(http.receive))
+        self._gone.add_done_callback(self._on_gone)
         messages = [request.message for request in self.requests]
         facts = RequestFacts(
             key=key,
@@ -106,19 +100,14 @@ class Job:
         )
         admitting = asyncio.ensure_future(self.state.admission.admit(facts))
         try:
-            events: set[asyncio.Future[Any]] = {admitting, self._gone}
-            if self._expired is not None:
-                events.add(self._expired)
+            events: set[asyncio.Future[Any]] = {admitting, self._over}
             await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
             if admitting.done():
                 self._permit = admitting.result()
-            if self._gone.done():
-                raise _client_gone()
-            if not admitting.done():
-                raise deadline_passed(None)
+            if self._over.done():
+                raise self._over.result()
         finally:
             admitting.cancel()
-        self._gone.add_done_callback(self._on_gone)
 
     def _submit(self, key: str | None) -> None:
         choice = 0
@@ -132,9 +121,12 @@ class Job:
 
     def _on_gone(self, gone: "asyncio.Future[None]") -> None:
         if not gone.cancelled():
-            self._give_up(_client_gone())
+            self.end(ClientGoneError("the client closed the connection"))
 
-    def _give_up(self, error: Exception) -> None:
+    def end(self, error: Exception) -> None:
+        """Give it up, wherever it is: whoever waits for it gets this error."""
+        if not self._over.done():
+            self._over.set_result(error)
         for generation in self._generations:
             generation.cancel()
         self._mailbox.fail(error)
@@ -178,7 +170,7 @@ class Job:
         if self._closed:
             return
         self._closed = True
-        self.state.num_open -= 1
+        self.state.open.discard(self.end)
         if self._clock is not None:
             self._clock.cancel()
         if self._gone is not None:
@@ -220,10 +212,6 @@ async def _disconnected(receive: Receive) -> None:
     """Returns once the client of a request whose body has been read closes the connection."""
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _client_gone() -> ClientGoneError:
-    return ClientGoneError("the client closed the connection")
 
 
 def _raise_if_failed(sequence: TrackedSequence) -> None:

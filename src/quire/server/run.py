@@ -122,8 +122,8 @@ async def _load(state: ServerState) -> None:
 
 
 class _Stop:
-    """What a signal starts: nothing new is taken, what runs is finished, then the server ends. A
-    second signal ends it at once."""
+    """What a signal starts: nothing new is taken, what runs is finished, then the server ends. At
+    a second signal nothing is finished, but every client told; a third does not wait for that."""
 
     def __init__(self, state: ServerState, server: _HTTPServer) -> None:
         self._state = state
@@ -146,12 +146,14 @@ class _Stop:
                 loop.remove_signal_handler(number)
 
     def __call__(self) -> None:
-        if self._draining is not None:
+        if self._draining is None:
+            self._state.stopping = True
+            self._draining = asyncio.create_task(self._drain(), name="quire-drain")
+        elif not self._server.should_exit:
             logger.warning("a second signal: stopping now")
-            self._server.should_exit = self._server.force_exit = True
-            return
-        self._state.stopping = True
-        self._draining = asyncio.create_task(self._drain(), name="quire-drain")
+            self._end_now()
+        else:
+            self._server.force_exit = True
 
     async def _drain(self) -> None:
         state, loop = self._state, asyncio.get_running_loop()
@@ -161,9 +163,12 @@ class _Stop:
         deadline = loop.time() + timeout
         while state.num_open and loop.time() < deadline:
             await asyncio.sleep(_POLL)
-        if state.num_open:
-            logger.warning("shutting down with %d requests unfinished", state.num_open)
-            state.end_all()
+        self._end_now()
+
+    def _end_now(self) -> None:
+        if self._state.num_open:
+            logger.warning("shutting down with %d requests unfinished", self._state.num_open)
+            self._state.end_all()
         self._server.should_exit = True
 
     def over(self) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import quire
@@ -73,7 +74,8 @@ class ServerState:
         self.engine = engine_factory(EngineCallbacks(self._on_outputs, self._on_restart, self.fail))
         self.metrics.watch(self.engine, engine_config, lambda: self.admission.num_waiting)
         self.started_at = time.time()
-        self.num_open = 0  # HTTP requests with generations that have not been answered to the end
+        # How to end each HTTP request with generations that has not been answered to its end.
+        self.open: set[Callable[[Exception], None]] = set()
         self.stopping = False  # SIGTERM came: nothing new is taken
         self.failure: QuireError | None = None  # why there will be no engine any more
         self.responses = ResponseStore(
@@ -142,6 +144,11 @@ class ServerState:
     # --- what handlers ask ---
 
     @property
+    def num_open(self) -> int:
+        """HTTP requests with generations that have not been answered to the end."""
+        return len(self.open)
+
+    @property
     def serving(self) -> Serving | None:
         """None until the model is loaded."""
         return self._serving
@@ -188,10 +195,8 @@ class ServerState:
 
     def end_all(self) -> None:
         """The time for running requests is over: each is told."""
-        if self._serving is not None:
-            self._serving.dispatcher.fail_all(
-                unavailable("The server is shutting down.", RETRY_WHILE_LOADING)
-            )
+        for end in tuple(self.open):
+            end(unavailable("The server is shutting down.", RETRY_WHILE_LOADING))
 
     @property
     def model_names(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import pytest
 
 from served import Served
 
+COMPLETIONS = "/v1/completions"
 LONG = {"prompt": "Hello", "max_tokens": 450, "ignore_eos": True, "stream": True}
 
 
@@ -137,6 +138,39 @@ def test_loading_and_stopping() -> None:
         assert server.exit_status() == 0
     finally:
         server.__exit__()
+
+
+def test_a_second_signal_ends_everything() -> None:
+    """The one that runs and the one that waits are both told, and nothing is logged in anger."""
+    with (
+        Served("--max-model-len", "2048", "--max-num-seqs", "1") as server,
+        httpx.Client(base_url=server.address, timeout=30) as http,
+    ):
+        body = LONG | {"max_tokens": 2000}
+        answers: list[httpx.Response] = []
+        clients = [
+            threading.Thread(target=lambda: answers.append(http.post(COMPLETIONS, json=body)))
+            for _ in range(2)
+        ]
+        for number, client in enumerate(clients, 1):
+            client.start()
+            while http.get("/load").json()["server_load"] < number:
+                time.sleep(0.005)
+        while not gauge(http, "generation_tokens_total"):
+            time.sleep(0.005)
+        server.terminate()
+        while http.get("/ready").status_code == 200:
+            time.sleep(0.005)
+        server.terminate()
+        for client in clients:
+            client.join(20)
+        waiting, running = sorted(answers, key=lambda answer: answer.status_code, reverse=True)
+        assert (waiting.status_code, waiting.json()["error"]["code"]) == (503, 503)
+        error, done, end = running.text.split("\n\n")[-3:]
+        assert json.loads(error.removeprefix("data: "))["error"]["code"] == 503
+        assert (done, end) == ("data: [DONE]", "")
+        assert server.exit_status() == 0
+        assert "Traceback" not in server.log()
 
 
 def stream_all(address: str) -> str:
