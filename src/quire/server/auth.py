@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from quire.server.config import ApiKey
+from quire.server.errors import APIError, route_path
 
 KEY_SCOPE = "quire.key"  # where a request's key name is found in its ASGI scope
 
@@ -14,8 +15,6 @@ KEY_SCOPE = "quire.key"  # where a request's key name is found in its ASGI scope
 OPEN_PATHS = frozenset({"/health", "/ready", "/ping", "/", "/favicon.ico"})
 OPEN_PREFIXES = ("/static/",)
 METRICS_PATHS = ("/metrics",)
-
-_UNAUTHORIZED = b'{"error":"Unauthorized"}'
 
 
 class ApiKeyMiddleware:
@@ -35,13 +34,16 @@ class ApiKeyMiddleware:
         if self._digests and scope["type"] == "http" and scope["method"] != "OPTIONS":
             name = self._key_name(scope)
             if name is None and not self._is_open(scope):
-                await _refuse(send)
+                refusal = APIError(401, "no valid API key")
+                challenge = {"WWW-Authenticate": "Bearer"}
+                answer = refusal.response(scope, {"error": "Unauthorized"}, challenge)
+                await answer(scope, receive, send)
                 return
             scope[KEY_SCOPE] = name
         await self._app(scope, receive, send)
 
     def _is_open(self, scope: Scope) -> bool:
-        path: str = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
+        path = route_path(scope)
         return path in self._open or path.startswith(OPEN_PREFIXES)
 
     def _key_name(self, scope: Scope) -> str | None:
@@ -68,13 +70,3 @@ def _presented(scope: Scope) -> bytes:
 
 def _digest(secret: bytes) -> bytes:
     return hashlib.sha256(secret).digest()
-
-
-async def _refuse(send: Send) -> None:
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(_UNAUTHORIZED)).encode()),
-        (b"www-authenticate", b"Bearer"),
-    ]
-    await send({"type": "http.response.start", "status": 401, "headers": headers})
-    await send({"type": "http.response.body", "body": _UNAUTHORIZED})

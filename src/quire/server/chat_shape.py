@@ -129,9 +129,12 @@ class ChatReader:
             self._shape.metrics.on_tool_parser(
                 streaming=self._shape.streaming, called=self.called, request_type=self._shape.api
             )
-        if self._shape.include_reasoning:
-            return events
-        return [event for event in events if not isinstance(event, ReasoningDelta)]
+        hidden: tuple[type[Event], ...] = ()
+        if not self._shape.include_reasoning:
+            hidden += (ReasoningDelta,)
+        if self._shape.tools.only_calls:
+            hidden += (ContentDelta,)
+        return [event for event in events if not isinstance(event, hidden)]
 
     def logprobs(self, sequence: TrackedSequence, count: int) -> list[dict[str, Any]] | None:
         """Of the last `count` tokens read; None if they are not asked for."""

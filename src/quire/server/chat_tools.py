@@ -54,11 +54,14 @@ class ToolUse:
             return "tool_calls"
         return reason
 
+    @property
+    def only_calls(self) -> bool:
+        """The answer has no content: what looks like some is a call that was cut short."""
+        return self.choice in ("required", "named") and self.constraint is not None
+
     def content_may_be_null(self, called: bool, reasoning: str) -> bool:
         """Whether an empty content is told as null."""
-        if self.choice in ("required", "named"):
-            return False
-        return called or bool(reasoning)
+        return not self.only_calls and (called or bool(reasoning))
 
 
 def tool_use(

@@ -1,7 +1,8 @@
 """What a client is told when a request cannot be served: bodies, statuses, and who raises what.
 
 Bodies are `{"error": {"message", "type", "param", "code"}}` with `code` the status, except for
-unknown paths and methods (FastAPI's `{"detail"}`) and keys (`{"error": "Unauthorized"}`).
+unknown paths and methods (FastAPI's `{"detail"}`) and keys (`{"error": "Unauthorized"}`). All that
+stands under /v1/messages is told as Anthropic does.
 """
 
 import logging
@@ -12,6 +13,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from quire.core.errors import (
     ConfigError,
@@ -27,6 +29,19 @@ logger = logging.getLogger("quire")
 SERVER_ERROR = "The server had an error while processing your request."
 MAX_LISTED_ERRORS = 10
 MAX_SHOWN_INPUT = 100  # characters of a client's input that an error repeats
+
+_ANTHROPIC_PATH = "/v1/messages"
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
 
 
 class TooBusyError(QuireError):
@@ -77,12 +92,31 @@ class APIError(QuireError):
         }
         return {"error": error}
 
-    def response(self) -> Response:
-        """The whole answer."""
-        headers = {}
+    def anthropic_body(self) -> dict[str, Any]:
+        """The JSON body of the messages API."""
+        kind = _ANTHROPIC_TYPES.get(self.status, "api_error")
+        return {"type": "error", "error": {"type": kind, "message": self.message}}
+
+    def response(
+        self,
+        scope: Scope,
+        body: dict[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """The whole answer, in the shape of the API that was asked; `body` is OpenAI's where it is
+        not the usual one."""
+        if route_path(scope).startswith(_ANTHROPIC_PATH):
+            body = self.anthropic_body()
+        headers = dict(headers or {})
         if self.retry_after is not None:
             headers["Retry-After"] = str(max(1, round(self.retry_after)))
-        return Response(encode_json(self.body()), self.status, headers, "application/json")
+        return Response(encode_json(body or self.body()), self.status, headers, "application/json")
+
+
+def route_path(scope: Scope) -> str:
+    """The path that was asked for, without the one that a proxy shows the server under."""
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    return path or "/"
 
 
 def bad_field(message: str, field: str) -> APIError:
@@ -140,7 +174,7 @@ def install(app: FastAPI) -> None:
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
-    return as_api_error(error).response()
+    return as_api_error(error).response(request.scope)
 
 
 async def _on_client_gone(request: Request, error: Exception) -> Response:
@@ -149,10 +183,9 @@ async def _on_client_gone(request: Request, error: Exception) -> Response:
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    if error.status_code in (404, 405):
-        body = encode_json({"detail": HTTPStatus(error.status_code).phrase})
-        return Response(body, error.status_code, error.headers, "application/json")
-    return APIError(error.status_code, str(error.detail)).response()
+    body = {"detail": error.detail} if error.status_code in (404, 405) else None
+    answer = APIError(error.status_code, str(error.detail))
+    return answer.response(request.scope, body, error.headers)
 
 
 def _invalid_body(error: RequestValidationError) -> APIError:

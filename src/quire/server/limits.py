@@ -1,4 +1,4 @@
-"""The body size limit. Plain ASGI, so that a body too large is never held in memory."""
+"""Which bodies are read at all. Plain ASGI, so that one too large is never held in memory."""
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -7,7 +7,8 @@ from quire.server.errors import APIError
 
 
 class BodyLimitMiddleware:
-    """Answers 413 once a body is known to be larger than `limit` bytes."""
+    """Answers 413 once a body is known to be larger than `limit` bytes, and 400 to one that is
+    compressed: nobody knows how large that is."""
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self._app = app
@@ -20,9 +21,16 @@ class BodyLimitMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        declared = next((v for h, v in scope["headers"] if h == b"content-length"), b"")
-        if declared.isdigit() and int(declared) > self._limit:
-            await APIError(413, self._message).response()(scope, receive, send)
+        headers = dict(scope["headers"])
+        coding = headers.get(b"content-encoding", b"identity").decode("latin-1")
+        declared = headers.get(b"content-length", b"")
+        refusal = None
+        if coding.lower() != "identity":
+            refusal = APIError(400, f"Content-Encoding {coding!r} is not supported; send it plain")
+        elif declared.isdigit() and int(declared) > self._limit:
+            refusal = APIError(413, self._message)
+        if refusal is not None:
+            await refusal.response(scope)(scope, receive, send)
             return
         if declared:
             await self._app(scope, receive, send)

@@ -1,17 +1,15 @@
-"""POST /v1/messages and /v1/messages/count_tokens: chat in Anthropic's shape, errors too."""
+"""POST /v1/messages and /v1/messages/count_tokens: chat in Anthropic's shape."""
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.routing import APIRoute
-from starlette.exceptions import HTTPException
 
 from quire.core.errors import RequestError
 from quire.server.chat import open_chat
 from quire.server.chat_prompt import chat_text
 from quire.server.chat_turn import ChatTurn
-from quire.server.errors import APIError, ClientGoneError, as_api_error
+from quire.server.errors import as_api_error
 from quire.server.ids import random_id
 from quire.server.json_body import encode_json, json_response
 from quire.server.messages_input import chat_request
@@ -22,40 +20,10 @@ from quire.server.routes import post, state_of
 from quire.server.sse import EventStream, named_event
 from quire.server.state import ServerState, Serving
 
-_ERROR_TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    503: "overloaded_error",
-    504: "timeout_error",
-}
 _PING = named_event("ping", b'{"type":"ping"}')
 
 
-class _Route(APIRoute):
-    """A route whose errors are in Anthropic's shape."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler, with errors translated."""
-        handle = super().get_route_handler()
-
-        async def handler(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except ClientGoneError:
-                raise
-            except HTTPException as error:
-                return _error_response(APIError(error.status_code, str(error.detail)))
-            except Exception as error:
-                return _error_response(as_api_error(error))
-
-        return handler
-
-
-router = APIRouter(route_class=_Route)
+router = APIRouter()
 
 
 @post(router, "/v1/messages", "Anthropic")
@@ -138,15 +106,5 @@ def _encoded(*events: dict[str, Any]) -> bytes:
     return b"".join(named_event(each["type"], encode_json(each)) for each in events)
 
 
-def _error_body(error: APIError) -> dict[str, Any]:
-    kind = _ERROR_TYPES.get(error.status, "api_error")
-    return {"type": "error", "error": {"type": kind, "message": error.message}}
-
-
 def _error_event(error: BaseException) -> bytes:
-    return _encoded(_error_body(as_api_error(error)))
-
-
-def _error_response(error: APIError) -> Response:
-    headers = {k: v for k, v in error.response().headers.items() if k == "retry-after"}
-    return Response(encode_json(_error_body(error)), error.status, headers, "application/json")
+    return _encoded(as_api_error(error).anthropic_body())

@@ -65,7 +65,8 @@ class OutputItems:
         added = self._about_item(part, "added", "in_progress")
         if part.kind == "call":
             return [added]
-        return [added, self._about(part, "content_part.added", part=self._content(part))]
+        empty = self._content(part) | {"text": ""}  # clients add the deltas to it
+        return [added, self._about(part, "content_part.added", part=empty)]
 
     def _closing(self, part: Part, status: Status) -> list[EventBody]:
         done = self._about_item(part, "done", status)

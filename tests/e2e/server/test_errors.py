@@ -1,5 +1,6 @@
 """What is refused, how, and that nothing but the request at fault suffers."""
 
+import gzip
 from typing import Any
 
 import httpx
@@ -231,6 +232,13 @@ def test_bodies_too_large(http: httpx.Client) -> None:
     assert "--max-body-bytes" in error["message"]
     pieces = (large[i : i + 65536] for i in range(0, len(large), 65536))
     assert error_of(http.post(COMPLETIONS, content=pieces, headers=json_type), 413)
+
+
+def test_compressed_bodies(http: httpx.Client) -> None:
+    body = gzip.compress(b'{"prompt": "x"}')
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    error = error_of(http.post(COMPLETIONS, content=body, headers=headers))
+    assert error["message"] == "Content-Encoding 'gzip' is not supported; send it plain"
 
 
 def test_text_that_is_none(http: httpx.Client) -> None:

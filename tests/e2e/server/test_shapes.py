@@ -251,6 +251,15 @@ def test_tool_calls(chat, chunks, choice: Any, reason: str) -> None:
     assert "".join(d["function"]["arguments"] for d in deltas[1:]) == '{"city": "Paris"}'
 
 
+def test_a_forced_call_that_is_cut_short(chat, chunks) -> None:
+    for length in (1, 8):
+        fields = {"tools": TOOLS, "tool_choice": "required", "max_tokens": length}
+        whole = chat(WEATHER, **fields).json()["choices"][0]
+        assert (whole["message"]["content"], whole["finish_reason"]) == ("", "length")
+        deltas = [c["choices"][0]["delta"] for c in chunks(chat(WEATHER, stream=True, **fields))]
+        assert not any(delta.get("content") for delta in deltas)
+
+
 def test_tools_that_may_not_be_called(chat) -> None:
     message = chat(WEATHER, tools=TOOLS, tool_choice="none").json()["choices"][0]["message"]
     assert "tool_calls" not in message
@@ -289,6 +298,11 @@ def test_constraints(chat, complete, fields: dict[str, Any]) -> None:
     answer = chat("A colour?", **fields).json()["choices"][0]["message"]["content"]
     assert answer in ("red", "green")
     assert complete("A colour:", **fields).json()["choices"][0]["text"] in ("red", "green")
+
+
+def test_nothing_but_the_end(chat) -> None:
+    choice = chat(structured_outputs={"choice": ["<|im_end|>"]}).json()["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("", "stop")
 
 
 # --- completions ---

@@ -62,7 +62,12 @@ def test_guarded(make_server, method: str, path: str) -> None:
         api_keys=KEYS,
     )
     for answer in answers:
-        assert (answer.status_code, answer.content) == (401, b'{"error":"Unauthorized"}')
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
+        if path == "/v1/messages":  # as Anthropic says it
+            assert answer.json()["error"]["type"] == "authentication_error"
+        else:
+            assert answer.content == b'{"error":"Unauthorized"}'
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/ping", "/", "/metrics"])
