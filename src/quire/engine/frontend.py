@@ -62,7 +62,8 @@ class RequestTracker:
         self._reader = PromptReader(tokenizer, info.vocab_size, info.max_model_len)
         self._requests: dict[str, TrackedRequest] = {}
         self._num_prepared = 0
-        self.grammars = GrammarChecker({} if tokenizer is None else special_token_ids(tokenizer))
+        special = {} if tokenizer is None else special_token_ids(tokenizer)
+        self.grammars = GrammarChecker(special, info.vocab_size)
         own_eos = tokenizer.eos_token_id if tokenizer is not None else None
         eos = (*info.eos_token_ids, *(() if own_eos is None else (own_eos,)))
         self.eos_token_ids = tuple(i for i in dict.fromkeys(eos) if i < info.vocab_size)

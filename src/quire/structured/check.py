@@ -28,9 +28,6 @@ from quire.structured.vocabulary import Vocabulary, VocabularySource, build_voca
 # Longer grammars are checked on a stack of their own; a thread costs 0.1 ms.
 _SHORT = 4096
 
-# What the library says of a token id beyond the vocabulary; only the engine knows how wide it is.
-_OF_OTHER_IDS = "Token range end too large"
-
 
 def grammar_of(
     params: StructuredOutputsParams,
@@ -85,11 +82,14 @@ class GrammarChecker:
 
     Args:
         special_tokens: their texts.
+        vocab_size: token ids from here on are none of the model's.
         remember: how many.
     """
 
-    def __init__(self, special_tokens: Iterable[str], remember: int = 256) -> None:
-        self._vocabulary = bytes_vocabulary(special_tokens)
+    def __init__(
+        self, special_tokens: Iterable[str], vocab_size: int = 0, remember: int = 256
+    ) -> None:
+        self._vocabulary = bytes_vocabulary(special_tokens, vocab_size)
         self._known: OrderedDict[bytes, None] = OrderedDict()
         self._remember = remember
 
@@ -128,7 +128,7 @@ def why_invalid(grammar: str, vocabulary: Vocabulary) -> str | None:
         try:
             Matcher.compile(grammar, vocabulary).next_mask()
         except GrammarError as error:
-            return None if _OF_OTHER_IDS in str(error) else str(error)
+            return str(error)
         # The library's panics are not Exceptions; none may end the front end.
         except BaseException as error:
             return f"{type(error).__name__}: {error}"
@@ -137,12 +137,12 @@ def why_invalid(grammar: str, vocabulary: Vocabulary) -> str | None:
     return compile_it() if len(grammar) < _SHORT else with_deep_stack(compile_it)
 
 
-def bytes_vocabulary(special_tokens: Iterable[str]) -> Vocabulary:
-    """One in which every text can be written: a token a byte, then the special tokens."""
+def bytes_vocabulary(special_tokens: Iterable[str], size: int = 0) -> Vocabulary:
+    """One in which every text can be written: a token a byte, then the special tokens, then tokens
+    without a text up to `size`."""
     tokens = [bytes([i]) for i in range(256)]
     special = {text: len(tokens) + i for i, text in enumerate(special_tokens)}
-    tokens += [b""] * (len(special) + 1)
-    source = VocabularySource(
-        tokens, special, (len(tokens) - 1,), lambda text: list(text.encode("utf-8"))
-    )
+    eos = len(tokens) + len(special)
+    tokens += [b""] * max(size - len(tokens), len(special) + 1)
+    source = VocabularySource(tokens, special, (eos,), lambda text: list(text.encode("utf-8")))
     return build_vocabulary(source)

@@ -95,7 +95,8 @@ class Matcher:
         return bool(self._matcher.is_stopped())
 
     def next_mask(self) -> np.ndarray | None:
-        """The tokens that may follow [ceil(V / 32)] int32; None if only the end may.
+        """The tokens that may follow [ceil(V / 32)] int32; None if only the end may, be it that
+        the grammar is complete or that it asks for a token that ends every text.
 
         Raises:
             GrammarError: the grammar became too complex, or allows nothing at all.
@@ -107,7 +108,7 @@ class Matcher:
             raise GrammarError(one_line(matcher.get_error()))
         if (mask & ~self._eos).any():
             return mask
-        if not matcher.is_accepting():
+        if not mask.any() and not matcher.is_accepting():
             raise GrammarError("it allows no text that goes on from here")
         return None
 

@@ -138,7 +138,7 @@ def test_one_constraint_of_the_right_type(options: dict[str, Any], reason: str) 
     ids=range(19),
 )
 def test_taken(constraint: dict[str, Any]) -> None:
-    GrammarChecker(["<end>"]).check(StructuredOutputsParams(**constraint))
+    GrammarChecker(["<end>"], 200_000).check(StructuredOutputsParams(**constraint))
 
 
 def test_a_known_constraint_costs_nothing() -> None:
