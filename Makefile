@@ -15,7 +15,7 @@ PYTHON ?=
 MODEL ?=
 ARGS ?=
 
-INSTALL_NEEDS := pyproject.toml tools/install.py tools/install.sh
+INSTALL_NEEDS := pyproject.toml CMakeLists.txt $(wildcard csrc/*) tools/install.py tools/install.sh
 CHECKED := $(wildcard src tests benchmarks tools examples)
 
 .PHONY: run chat test lint types unit clean

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from quire.kernels.attention.parts import plan_parts
 from quire.kernels.batch import AttentionBatch
-from quire.kernels.select import reference_ops, torch_ops, triton_ops
+from quire.kernels.select import cpp_ops, reference_ops, torch_ops, triton_ops
 from quire.kernels.table import Ops
+from quire.platform.native import open_library, usable_sets
 
 # (absolute, relative) against the reference on the same inputs. fp32 differs by the order of
 # additions; the 16-bit types by that and one rounding of the result.
@@ -22,7 +23,12 @@ TOLERANCES = {
     torch.bfloat16: (1.6e-2, 1.6e-2),
     torch.float16: (2e-3, 2e-3),
 }
-IMPLEMENTATIONS = ("torch", "triton") if importlib.util.find_spec("triton") else ("torch",)
+LIBRARY, _ = open_library()
+IMPLEMENTATIONS = (
+    "torch",
+    *(() if LIBRARY is None else usable_sets(LIBRARY.handle)),  # the C++ kernels, once for each
+    *(("triton",) if importlib.util.find_spec("triton") else ()),
+)
 DTYPES = tuple(TOLERANCES)
 
 
@@ -36,22 +42,31 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def device(request: pytest.FixtureRequest) -> torch.device:
-    """The CUDA device if there is one; the torch versions are for the CPU and tested there."""
+    """The CUDA device if there is one; all but Triton's versions are for the CPU."""
     callspec = getattr(request.node, "callspec", None)
-    on_cpu = callspec is not None and callspec.params.get("ops") == "torch"
+    on_cpu = callspec is not None and callspec.params.get("ops", "triton") != "triton"
     return torch.device("cuda" if torch.cuda.is_available() and not on_cpu else "cpu")
 
 
 @pytest.fixture
 def ops(request: pytest.FixtureRequest) -> Ops:
     """The implementation under test; eight multiprocessors make small tests split their keys."""
-    return torch_ops("test") if request.param == "torch" else triton_ops(8, "test")
+    match request.param:
+        case "torch":
+            return torch_ops("test")
+        case "triton":
+            return triton_ops(8, "test")
+        case isa:
+            assert LIBRARY is not None
+            return cpp_ops(replace(LIBRARY, isa=isa), "test")
 
 
 @pytest.fixture
 def native_ops() -> Ops:
     """What the device runs at full speed, for tests too large for the interpreter."""
-    return triton_ops(8, "test") if torch.cuda.is_available() else torch_ops("test")
+    if torch.cuda.is_available():
+        return triton_ops(8, "test")
+    return torch_ops("test") if LIBRARY is None else cpp_ops(LIBRARY, "test")
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ def _versions() -> Iterator[tuple[str, str]]:
 
 
 def _machine() -> Iterator[tuple[str, str]]:
+    from quire.platform.detect import detect
     from quire.platform.host import host_facts
 
     host = host_facts()
@@ -53,6 +54,8 @@ def _machine() -> Iterator[tuple[str, str]]:
     yield "CPU flags", " ".join(host.flags) or "none that kernels are chosen by"
     yield "cores", f"{host.num_cores} usable of {os.cpu_count()} (affinity and cgroup applied)"
     yield "memory", f"{_free(host.free_memory, host.total_memory)} (cgroup applied)"
+    caps = detect("cpu")
+    yield "CPU kernels", caps.isa or f"torch's alone: {caps.isa_missing}"
     compilers = [name for name in ("gcc", "clang", "cc") if shutil.which(name)]
     yield "C compiler", ", ".join(compilers) or "none: Triton kernels cannot be built"
 

@@ -5,6 +5,7 @@ The Triton modules are imported only where a device runs them: Triton is an opti
 
 import functools
 import logging
+from dataclasses import replace
 
 from quire.kernels.activation import reference as activation_reference
 from quire.kernels.attention import reference as attention_reference
@@ -20,6 +21,7 @@ from quire.kernels.sample import torch_sample
 from quire.kernels.stage import reference as stage_reference
 from quire.kernels.table import AttentionByParts, Ops
 from quire.platform.caps import DeviceCaps
+from quire.platform.native import Library, open_library
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +29,11 @@ logger = logging.getLogger(__name__)
 def select_ops(caps: DeviceCaps) -> Ops:
     """The ops for a device; `Ops.explain()` says what was chosen and why."""
     if caps.kind == "cpu":
-        return torch_ops(f"the device is a CPU ({caps.name})")
+        library, missing = open_library()
+        if library is not None:
+            return cpp_ops(library, f"{library.isa} on {caps.name}")
+        _announce(f"no C++ kernels: {missing}; running on torch alone, slower")
+        return torch_ops(f"no C++ kernels: {missing}")
     if caps.triton:
         return triton_ops(caps.num_cores, f"Triton runs on {caps.name}")
     _announce(
@@ -87,6 +93,13 @@ def torch_ops(reason: str) -> Ops:
             "append": plain,
         },
     )
+
+
+def cpp_ops(library: Library, reason: str) -> Ops:
+    """The C++ kernels for what they cover, on a CPU; torch for the rest."""
+    fast = torch_ops(f"no C++ kernel; {reason}")
+    reasons: dict[str, str] = {}
+    return replace(fast, reasons=fast.reasons | reasons)
 
 
 def triton_ops(num_cores: int, reason: str) -> Ops:

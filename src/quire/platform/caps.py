@@ -22,6 +22,8 @@ class DeviceCaps:
     native_bf16: bool = True
     triton: bool = False  # Triton is importable and can build kernels for this device
     triton_missing: str = ""  # why not, if not
+    isa: str = ""  # the instruction set that the C++ kernels use on this CPU
+    isa_missing: str = ""  # why there are none, if so
 
     @property
     def torch_device(self) -> str:

@@ -15,6 +15,7 @@ from quire.core.env import c_compiler
 from quire.core.errors import ConfigError
 from quire.platform.caps import DeviceCaps
 from quire.platform.host import host_facts
+from quire.platform.native import open_library
 
 _DEVICE = re.compile(r"cuda(?::(\d+))?")
 # Below this, Triton's compiler has no code generator; https://github.com/triton-lang/triton.
@@ -85,6 +86,7 @@ def triton_missing(capability: tuple[int, int]) -> str | None:
 
 def _cpu() -> DeviceCaps:
     host = host_facts()
+    library, missing = open_library()
     return DeviceCaps(
         kind="cpu",
         index=0,
@@ -94,6 +96,8 @@ def _cpu() -> DeviceCaps:
         num_cores=host.num_cores,
         native_bf16=host.native_bf16,
         triton_missing="Triton kernels run on GPUs",
+        isa="" if library is None else library.isa,
+        isa_missing=missing,
     )
 
 

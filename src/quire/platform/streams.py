@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from quire.platform.caps import DeviceCaps
+from quire.platform.native import set_threads
 
 
 class Event(Protocol):
@@ -93,3 +94,4 @@ def set_device(caps: DeviceCaps) -> None:
         torch.cuda.set_device(torch.device(caps.torch_device))
     else:
         torch.set_num_threads(min(torch.get_num_threads(), caps.num_cores))
+        set_threads(torch.get_num_threads())

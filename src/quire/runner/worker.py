@@ -85,7 +85,7 @@ def start_worker(config: EngineConfig, progress: ProgressOption = True) -> Worke
     logger.info(
         "%s on %s: %s of weights, %s of KV cache (%s tokens), ready in %.1f s",
         recipe.architecture,
-        caps.name,
+        f"{caps.name} ({caps.isa or 'torch alone'})" if caps.kind == "cpu" else caps.name,
         planner.gib(weight_bytes),
         planner.gib(plan.bytes),
         f"{tokens:,}",

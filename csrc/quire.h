@@ -1,0 +1,40 @@
+/* The C ABI of Quire's CPU kernels: raw pointers, int64 sizes and strides, no exceptions.
+ *
+ * A kernel is compiled once per instruction set and exported under the name of each, so
+ * `quire_matmul_bf16` below stands for quire_matmul_bf16_avx2, quire_matmul_bf16_avx512 and so on;
+ * quire_isas() lists those that this build has and this CPU runs. Strides count elements. bfloat16
+ * travels as uint16_t. Kernels use the threads given to quire_set_threads, allocate nothing that
+ * outlives the call, and never check what the caller has: shapes, alignment, aliasing. */
+#ifndef QUIRE_H
+#define QUIRE_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define QUIRE_API __attribute__((visibility("default")))
+
+/* Instruction sets usable here, best first, separated by spaces; empty if there is none. */
+QUIRE_API const char* quire_isas(void);
+
+/* Threads of every later call; not while a kernel runs. `gomp_parallel` is the function
+ * GOMP_parallel of the OpenMP runtime whose threads are to be shared, or NULL: then a pool of the
+ * library's own runs the kernels. */
+QUIRE_API void quire_set_threads(int64_t count, void* gomp_parallel);
+
+#ifdef QUIRE_ISA
+#define QUIRE_PASTE2(name, isa) quire_##name##_##isa
+#define QUIRE_PASTE(name, isa) QUIRE_PASTE2(name, isa)
+#define QUIRE_KERNEL(name) QUIRE_PASTE(name, QUIRE_ISA)
+
+/* Adds one to each of the n values at x: what the threads themselves cost. */
+QUIRE_API void QUIRE_KERNEL(touch)(float* x, int64_t n);
+
+#endif /* QUIRE_ISA */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,52 @@
+"""The library of C++ kernels itself: it is there, its threads work, a call is cheap."""
+
+import ctypes
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+
+from quire.platform import native
+from quire.platform.native import POINTER, SIZE, Library
+
+
+@pytest.fixture
+def library() -> Iterator[Library]:
+    found, missing = native.open_library()
+    if found is None:
+        pytest.skip(missing)
+    yield found
+    native.set_threads(torch.get_num_threads())
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["openmp", "pool"])
+@pytest.mark.parametrize("threads", [1, 2, 7, 64])
+def test_every_element_is_touched_once(library: Library, threads: int, shared: bool) -> None:
+    if shared:
+        native.set_threads(threads)
+    else:
+        library.handle.quire_set_threads(ctypes.c_int64(threads), None)
+    values = torch.zeros(1000)
+    for isa in native.usable_sets(library.handle):
+        touch = replace(library, isa=isa).kernel("touch", POINTER, SIZE)
+        for count in (0, 1, 2, 64, 1000):
+            values.zero_()
+            for _ in range(20):
+                touch(values.data_ptr(), count)
+            assert (values[:count] == 20).all()
+            assert (values[count:] == 0).all()
+
+
+def test_a_call_costs_little(library: Library) -> None:
+    touch = library.kernel("touch", POINTER, SIZE)
+    values = torch.zeros(1)
+    address = values.data_ptr()
+    best = float("inf")
+    for _ in range(20):
+        began = time.perf_counter()
+        for _ in range(1000):
+            touch(address, 1)
+        best = min(best, (time.perf_counter() - began) / 1000)
+    assert best < 2e-6
