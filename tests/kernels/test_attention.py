@@ -137,8 +137,11 @@ def test_long_contexts_split_their_keys(
         {"lens": DECODE, "rope": "pairs", "window": 17, "softcap": 2.0},
         {"lens": [(1, 300), (1, 3)], "rope": "part", "head_dim": 80, "page_size": 16},
         {"lens": [(1, 9), (1, 290)], "rope": None, "heads": 6, "kv_heads": 2},
+        # The last part of 129 keys holds the new one alone.
+        {"lens": [(1, 129)], "rope": "halves", "heads": 16, "kv_heads": 1, "dtype": torch.float16},
+        {"lens": DECODE, "rope": "halves", "window": 1, "dtype": torch.float16},
     ],
-    ids=["halves", "pairs, window", "part of a head", "no rope"],
+    ids=["halves", "pairs, window", "part of a head", "no rope", "group of 16", "window of one"],
 )
 def test_decode_attention_prepares_its_heads(
     reference: Ops,
@@ -155,13 +158,13 @@ def test_decode_attention_prepares_its_heads(
     kind, softcap = settings.pop("rope"), settings.pop("softcap", None)
     case = paged_case(**settings)
     kv_heads, head_dim = case.k_pages.shape[1], case.k_pages.shape[3]
-    k, v = randn(2, len(case.q), kv_heads, head_dim)
+    k, v = randn(2, len(case.q), kv_heads, head_dim, dtype=case.q.dtype)
     rope = norm = None
     if kind is not None:
         rotary_dim = head_dim // 2 if kind == "part" else head_dim
         rope = Rope(randn(400, rotary_dim), interleaved=kind == "pairs")
     if norm_offset is not None:
-        norm = HeadNorm(*randn(2, head_dim), 1e-6, norm_offset)
+        norm = HeadNorm(*randn(2, head_dim, dtype=case.q.dtype), 1e-6, norm_offset)
     how = (0.2, settings.get("window"), softcap)
     own = [case.q.clone(), case.k_pages.clone(), case.v_pages.clone()]
     positions = case.batch.seq_lens - 1

@@ -25,6 +25,9 @@ def attend(
     page_ids: tl.tensor,  # the sequence's row of the page table
     low: tl.tensor,  # keys [low, high) are visited
     high: tl.tensor,
+    acc: tl.tensor,  # of the keys already seen, as `none_seen` has it: sum of weight * value
+    maximum: tl.tensor,  # of their scores [QUERIES]
+    total: tl.tensor,  # of their weights [QUERIES]
     page_stride: tl.tensor,
     slot_stride: tl.tensor,
     head_dim: tl.tensor,
@@ -38,11 +41,8 @@ def attend(
     KEYS: tl.constexpr,
     DIM: tl.constexpr,
 ) -> tuple:
-    """-> (sum of weight * value [QUERIES, DIM], row maxima, sums of weights [QUERIES])."""
+    """-> (acc, maximum, total) once these keys are seen too."""
     dims = tl.arange(0, DIM)
-    acc = tl.zeros([QUERIES, DIM], tl.float32)
-    maximum = tl.full([QUERIES], float("-inf"), tl.float32)
-    total = tl.zeros([QUERIES], tl.float32)
     for start in range(low, high, KEYS):
         keys = start + tl.arange(0, KEYS)
         inside = keys < high
@@ -53,13 +53,12 @@ def attend(
             mask=inside[None, :] & (dims < head_dim)[:, None],
             other=0.0,
         )
-        scores = dot(q, k, tl.zeros([QUERIES, KEYS], tl.float32), PRECISION) * scale
-        if SOFTCAP:
-            scores = softcap * (2.0 * tl.sigmoid(2.0 * scores / softcap) - 1.0)
+        scores = dot(q, k, tl.zeros([QUERIES, KEYS], tl.float32), PRECISION)
+        scores = scaled(scores, scale, softcap, SOFTCAP)
         visible = inside[None, :] & (keys[None, :] <= queries[:, None])
         if WINDOW > 0:
             visible = visible & (keys[None, :] > queries[:, None] - WINDOW)
-        scores = tl.where(visible, scores * LOG2_E, float("-inf"))
+        scores = tl.where(visible, scores, float("-inf"))
         new_maximum = tl.maximum(maximum, tl.max(scores, axis=1))
         # A row that has seen nothing yet: -inf - -inf would be NaN.
         base = tl.where(new_maximum == float("-inf"), 0.0, new_maximum)
@@ -74,6 +73,24 @@ def attend(
         acc = dot(weights.to(v.dtype), v, acc * shrink[:, None], PRECISION)
         maximum = new_maximum
     return acc, maximum, total
+
+
+@triton.jit
+def none_seen(QUERIES: tl.constexpr, DIM: tl.constexpr) -> tuple:
+    """(acc, maximum, total) before any key."""
+    acc = tl.zeros([QUERIES, DIM], tl.float32)
+    return acc, tl.full([QUERIES], float("-inf"), tl.float32), tl.zeros([QUERIES], tl.float32)
+
+
+@triton.jit
+def scaled(
+    scores: tl.tensor, scale: tl.tensor, softcap: tl.tensor, SOFTCAP: tl.constexpr
+) -> tl.tensor:
+    """Products of queries and keys in units of log2, capped."""
+    scores = scores * scale
+    if SOFTCAP:
+        scores = softcap * (2.0 * tl.sigmoid(2.0 * scores / softcap) - 1.0)
+    return scores * LOG2_E
 
 
 def precision(q: Tensor) -> str:

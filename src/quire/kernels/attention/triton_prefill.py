@@ -5,7 +5,7 @@ import triton.language as tl
 from torch import Tensor
 
 from quire.kernels.attention import gluon_prefill, tuning
-from quire.kernels.attention.triton_attend import attend, precision
+from quire.kernels.attention.triton_attend import attend, none_seen, precision
 from quire.kernels.batch import AttentionBatch
 
 
@@ -74,6 +74,7 @@ def _varlen_kernel(
         if WINDOW > 0:
             lowest = tl.maximum(offset + first_token - WINDOW + 1, 0)
         page_ids = page_table + tl.load(rows + sequence).to(tl.int64) * table_stride
+        acc, maximum, total = none_seen(QUERIES, DIM)
         acc, _maximum, total = attend(
             tl.load(q + source[:, None] + dims[None, :], mask=mask, other=0.0),
             tl.where(used, offset + token, -1),
@@ -82,6 +83,9 @@ def _varlen_kernel(
             page_ids,
             lowest,
             offset + last + 1,
+            acc,
+            maximum,
+            total,
             page_stride,
             slot_stride,
             head_dim,

@@ -39,11 +39,11 @@ def prefill_tile(query_len: int, group: int, head_dim: int, dtype: torch.dtype) 
     return Tile(queries, 64 if head_dim <= 128 else 32, 8 if queries == 128 else 4, 2)
 
 
-def decode_tile(group: int, head_dim: int, dtype: torch.dtype) -> Tile:
-    """For one query of `group` heads; group and head_dim are powers of two."""
+def decode_tile(lines: int, head_dim: int, dtype: torch.dtype) -> Tile:
+    """For `lines`, a group's heads and its new key; lines and head_dim are powers of two."""
     if dtype == torch.float32:
-        return Tile(max(16, group), 32 if head_dim <= 128 else 16, 4, 1)
+        return Tile(max(16, lines), 32 if head_dim <= 128 else 16, 4, 1)
     # H200, 32 / 8 heads of 128, share of the read bandwidth: 256 x 1024 98%, 32 x 1024 82%,
     # 16 x 4096 87%; (64 keys, 2 warps: 93%, 78%, 90%). A smaller batch is bound by latency.
-    queries = max(16, group)
+    queries = max(16, lines)
     return Tile(queries, 128 if head_dim <= 128 else 64, 4, 3)

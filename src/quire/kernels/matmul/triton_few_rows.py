@@ -16,7 +16,7 @@ in a CUDA graph, cold L2, launches included, 16 rows of bf16: [28672, 4096] 56.1
 import triton
 import triton.language as tl
 
-from quire.kernels.matmul.triton_tile import begin, finish, tile_rows
+from quire.kernels.matmul.triton_tile import finish, tile_rows
 from quire.kernels.triton_dot import dot
 
 
@@ -40,15 +40,12 @@ def few_rows_kernel(
     DEPTH: tl.constexpr,
     SPLIT: tl.constexpr,
     STAGES: tl.constexpr,
-    PDL: tl.constexpr,
-    LINES: tl.constexpr,
 ) -> None:
     block = tl.program_id(0)
     rows = tile_rows(block, width, ROWS, ACTIVATION is not None)
     tokens = tl.arange(0, TOKENS)
     w_rows = weight + rows * depth
     x_rows = x + tokens * x_stride
-    begin(w_rows, PDL, LINES)
     used = tokens < num_tokens
     if SPLIT == 1:
         part = tl.arange(0, DEPTH)[None, :]

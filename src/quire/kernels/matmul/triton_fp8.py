@@ -13,7 +13,8 @@ launches included, at 32 / 128 tokens: [28672, 4096] 31.7 / 35.3 us = 86 / 78%, 
 import triton
 import triton.language as tl
 
-from quire.kernels.matmul.triton_tile import begin, finish, tile_rows
+from quire.kernels.matmul.triton_tile import finish, tile_rows
+from quire.kernels.triton_chain import wait_for_input
 
 
 @triton.jit
@@ -29,7 +30,7 @@ def quantize_rows_kernel(
     token = tl.program_id(0).to(tl.int64)
     inner = tl.arange(0, BLOCK)
     used = inner < depth
-    begin(x + inner, PDL, 0)
+    wait_for_input(PDL)
     value = tl.load(x + token * x_stride + inner, mask=used, other=0.0).to(tl.float32)
     step = tl.maximum(tl.max(tl.abs(value)), 1e-12) / 448.0
     tl.store(out + token * depth + inner, (value / step).to(out.dtype.element_ty), mask=used)
@@ -61,7 +62,7 @@ def fp8_kernel(
     tokens = tl.program_id(1) * TOKENS + tl.arange(0, TOKENS)
     w_rows = (weight + rows * depth)[:, None]
     x_rows = (x + tokens.to(tl.int64) * depth)[:, None]
-    begin(weight + rows, PDL, 0)
+    wait_for_input(PDL)
     used = tokens < num_tokens
     acc = tl.zeros([ROWS, TOKENS], tl.float32)
     for start in tl.range(0, depth, DEPTH, num_stages=STAGES):

@@ -17,10 +17,10 @@ from quire.kernels.matmul.triton_few_rows import few_rows_kernel
 from quire.kernels.matmul.triton_fp8 import fp8_kernel, quantize_rows_kernel
 from quire.kernels.matmul.triton_one_row import one_row_kernel
 from quire.kernels.matmul.tuning import Tile, dense_tile, fp8_tile
+from quire.kernels.triton_chain import chained
 from quire.quant.layouts.fp8_channel import Fp8Channel
 from quire.quant.layouts.layout import Layout
 
-_PDL_CAPABILITY = (9, 0)  # of programmatic dependent launch
 _E4M3_CAPABILITY = (8, 9)
 
 
@@ -29,17 +29,15 @@ def linear(
 ) -> Callable[[Tensor], Tensor]:
     """As `reference.linear`."""
     held = weight.tensors()["weight"]
-    # In Triton's interpreter, on a CPU, everything runs but programmatic dependent launch.
-    capability = torch.cuda.get_device_capability(held.device) if held.is_cuda else (8, 9)
-    layer = _Layer(held, None, bias, activation, capability >= _PDL_CAPABILITY)
     if isinstance(weight, Fp8Channel):
-        if capability < _E4M3_CAPABILITY:
+        if held.is_cuda and torch.cuda.get_device_capability(held.device) < _E4M3_CAPABILITY:
             return reference.linear(weight, bias, activation)
-        layer = _Layer(held, weight.scale, bias, activation, layer.pdl)
+        layer = _Layer(held, weight.scale, bias, activation)
         library: Callable[[Tensor], Tensor] = layer.scaled_mm
         if not held.is_cuda or weight.dtype != torch.bfloat16 or any(n % 16 for n in weight.shape):
             library = reference.linear(weight, bias, activation)  # torch._scaled_mm has no such
         return _by_tokens(layer.run, library, fp8_tile, held.shape[0])
+    layer = _Layer(held, None, bias, activation)
     if weight.dtype == torch.float32:
         return layer.dense
     return _by_tokens(layer.run, layer.dense, dense_tile, held.shape[0])
@@ -60,13 +58,12 @@ def _by_tokens(
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """One layer's weight [out, in] and what is done to the product; `pdl`: see `triton_tile`."""
+    """One layer's weight [out, in] and what is done to the product."""
 
     weight: Tensor
     scale: Tensor | None
     bias: Tensor | None
     activation: str | None
-    pdl: bool
 
     def dense(self, x: Tensor) -> Tensor:
         """x [T, in] through torch's matmul."""
@@ -105,18 +102,20 @@ class _Layer:
             "DEPTH": tile.depth,
             "STAGES": tile.stages,
             "num_warps": tile.num_warps,
-            **self._launch(),
         }
         if tile.quantized:
             values, scales = self._quantize(x)
             fp8_kernel[(blocks, triton.cdiv(num_tokens, tile.tokens))](
                 values, scales, self.weight, scale, bias, out, num_tokens, width, depth,
-                TOKENS=tile.tokens, **options,
+                TOKENS=tile.tokens, **options, **chained(x),
             )  # fmt: skip
             return out
-        options |= {"SCALED": self.scale is not None, "LINES": tile.lines}
+        options["SCALED"] = self.scale is not None
         if tile.tokens == 1:
-            one_row_kernel[(blocks,)](x, self.weight, scale, bias, out, width, depth, **options)
+            one_row_kernel[(blocks,)](
+                x, self.weight, scale, bias, out, width, depth,
+                LINES=tile.lines, **options, **chained(x),
+            )  # fmt: skip
         else:
             few_rows_kernel[(blocks,)](
                 x, self.weight, scale, bias, out, num_tokens, width, depth, x.stride(0),
@@ -131,12 +130,9 @@ class _Layer:
         scales = torch.empty(num_tokens, dtype=torch.float32, device=x.device)
         block = triton.next_power_of_2(depth)
         quantize_rows_kernel[(num_tokens,)](
-            x, values, scales, depth, x.stride(0), BLOCK=block, num_warps=8, **self._launch()
+            x, values, scales, depth, x.stride(0), BLOCK=block, num_warps=8, **chained(x)
         )
         return values, scales
-
-    def _launch(self) -> dict[str, bool]:
-        return {"PDL": True, "launch_pdl": True} if self.pdl else {"PDL": False}
 
     def _activate(self, y: Tensor) -> Tensor:
         return y if self.activation is None else gated_act(y, self.activation)

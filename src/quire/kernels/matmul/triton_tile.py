@@ -4,16 +4,15 @@ A program owns ROWS rows of the weight [out, in] and all of their depth, so no s
 it. With a gated activation half of its rows are gates and half the ups of the same columns, so
 it can finish these columns itself.
 
-Programmatic dependent launch (compute capability 9.0): a kernel may start while the one before
-it still runs; `begin` asks for the first bytes of the weight, which no kernel writes, and only
-then waits for the input.
+Some are chained (`triton_chain`): `begin` asks for the first bytes of the weight, which no kernel
+writes, and only then waits for the input.
 """
 
 import triton
 import triton.language as tl
-from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from quire.kernels.activation.triton_activation import activate
+from quire.kernels.triton_chain import wait_for_input
 
 
 @triton.jit
@@ -33,20 +32,18 @@ def tile_rows(
 @triton.jit
 def begin(rows: tl.tensor, PDL: tl.constexpr, LINES: tl.constexpr) -> None:
     """Ask for `LINES` cache lines of each row ([ROWS] pointers), then wait for the input."""
-    if PDL:
-        if LINES > 0:
-            item: tl.constexpr = rows.dtype.element_ty.primitive_bitwidth
-            lines = rows[:, None] + (tl.arange(0, LINES) * (1024 // item))[None, :]
-            tl.inline_asm_elementwise(
-                "prefetch.global.L2 [$1]; mov.u32 $0, 0;",
-                "=r,l",
-                [lines],
-                dtype=tl.int32,
-                is_pure=False,
-                pack=1,
-            )
-        gdc_launch_dependents()
-        gdc_wait()
+    if PDL and LINES > 0:
+        item: tl.constexpr = rows.dtype.element_ty.primitive_bitwidth
+        lines = rows[:, None] + (tl.arange(0, LINES) * (1024 // item))[None, :]
+        tl.inline_asm_elementwise(
+            "prefetch.global.L2 [$1]; mov.u32 $0, 0;",
+            "=r,l",
+            [lines],
+            dtype=tl.int32,
+            is_pure=False,
+            pack=1,
+        )
+    wait_for_input(PDL)
 
 
 @triton.jit

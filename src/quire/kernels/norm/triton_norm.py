@@ -5,6 +5,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from quire.kernels.triton_chain import UNCHAINED, chained, wait_for_input
+
 TILE = 2048  # elements of a program when rows are short (heads): enough loads in flight
 
 
@@ -26,12 +28,15 @@ def _rms_norm_kernel(
     OFFSET: tl.constexpr,
     ROWS: tl.constexpr,
     SIZE: tl.constexpr,  # size rounded up to a power of two
+    PDL: tl.constexpr,
 ) -> None:
     rows = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
     columns = tl.arange(0, SIZE)[None, :]
     mask = (rows < num_rows) & (columns < size)
     source = (rows // heads) * token_stride + (rows % heads) * head_stride + columns
     place = rows * size + columns
+    w = tl.load(weight + columns, mask=columns < size, other=0.0)
+    wait_for_input(PDL)
     values = tl.load(x + source, mask=mask, other=0.0)
     if ADD:
         addend = tl.load(residual + place, mask=mask, other=0.0)
@@ -41,7 +46,6 @@ def _rms_norm_kernel(
     wide = values.to(tl.float32)
     mean_square = tl.sum(wide * wide, axis=1)[:, None] / size
     normed = wide * tl.rsqrt(mean_square + eps)
-    w = tl.load(weight + columns, mask=columns < size, other=0.0)
     if OFFSET:
         result = (normed * (w.to(tl.float32) + weight_offset)).to(values.dtype)
     else:
@@ -83,6 +87,7 @@ def _launch(
         ROWS=rows,
         SIZE=block,
         num_warps=min(16, max(4, rows * block // 512)),
+        **(chained(x) if num_tokens == 1 else UNCHAINED),
     )
     return out, total
 

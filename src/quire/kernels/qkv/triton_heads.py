@@ -8,7 +8,7 @@ import triton.language as tl
 def prepared_heads(
     source: tl.tensor,  # [R, 1] where each head begins
     used: tl.tensor,  # [R, 1]
-    weight: tl.tensor,  # [D], read if NORM
+    weight: tl.tensor,  # [D] or, one for each head, [R, 1] pointers to such; read if NORM
     rope: tl.tensor,  # [2 * half] the token's line of the table, read if ROTATE
     half: tl.tensor,
     head_dim: tl.tensor,
@@ -23,13 +23,10 @@ def prepared_heads(
     """[R, DIM] in the dtype of `source`, zeros where unused. Rounded as the references round."""
     dim = tl.arange(0, DIM)[None, :]
     mask = used & (dim < head_dim)
+    # All loads before the first use, so that they are under way together.
     x = tl.load(source + dim, mask=mask, other=0.0)
-    scale = 1.0
     if NORM:
-        wide = x.to(tl.float32)
-        scale = tl.rsqrt(tl.sum(wide * wide, axis=1) / head_dim + eps)[:, None]
         w = tl.load(weight + dim, mask=dim < head_dim, other=0.0)
-        x = _normalised(x, scale, w, weight_offset, OFFSET)
     if ROTATE:
         # Each value needs the other one of its pair: loaded again rather than moved about.
         if INTERLEAVED:
@@ -43,10 +40,16 @@ def prepared_heads(
         rotates = dim < 2 * half
         y = tl.load(source + partner, mask=used & rotates, other=0.0)
         if NORM:
-            w = tl.load(weight + partner, mask=rotates, other=0.0)
-            y = _normalised(y, scale, w, weight_offset, OFFSET)
+            y_w = tl.load(weight + partner, mask=rotates, other=0.0)
         cos = tl.load(rope + pair, mask=rotates, other=1.0)
         sin = tl.load(rope + half + pair, mask=rotates, other=0.0)
+    if NORM:
+        wide = x.to(tl.float32)
+        scale = tl.rsqrt(tl.sum(wide * wide, axis=1) / head_dim + eps)[:, None]
+        x = _normalised(x, scale, w, weight_offset, OFFSET)
+    if ROTATE:
+        if NORM:
+            y = _normalised(y, scale, y_w, weight_offset, OFFSET)
         turned = y.to(tl.float32) * sin
         x = (x.to(tl.float32) * cos + tl.where(is_first, -turned, turned)).to(x.dtype)
     return x
