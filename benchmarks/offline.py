@@ -125,20 +125,14 @@ class Quire:
 
     name = "quire"
 
-    def __init__(self, model: str, dummy: bool, options: argparse.Namespace) -> None:
+    def __init__(self, model: str, **options: Any) -> None:
         self._llm = LLM(
-            model=model,
-            load_format="dummy" if dummy else "auto",
-            skip_tokenizer_init=True,
-            dtype=options.dtype,
-            device=options.device,
-            max_model_len=options.max_model_len,
-            enable_prefix_caching=False,
+            model=model, skip_tokenizer_init=True, enable_prefix_caching=False, **options
         )
 
-    def run(self, prompts: list[list[int]], outputs: list[int]) -> float:
+    def run(self, prompts: list[list[int]], outputs: list[int], temperature: float = 0.0) -> float:
         params = [
-            SamplingParams(temperature=0, max_tokens=n, ignore_eos=True, detokenize=False)
+            SamplingParams(temperature=temperature, max_tokens=n, ignore_eos=True, detokenize=False)
             for n in outputs
         ]
         start = time.perf_counter()
@@ -272,7 +266,15 @@ def main() -> None:
         if not options.model:
             shape_directory(options.shape, Path(folder), options.dtype)
         print(f"model {options.model or options.shape}, {options.dtype}")
-        engines: list[Engine] = [Quire(model, not options.model, options)]
+        engines: list[Engine] = [
+            Quire(
+                model,
+                load_format="auto" if options.model else "dummy",
+                dtype=options.dtype,
+                device=options.device,
+                max_model_len=options.max_model_len,
+            )
+        ]
         if options.peer == "transformers":
             engines.append(Transformers(model, not options.model, options))
         vocab_size = AutoConfig.from_pretrained(model).get_text_config().vocab_size

@@ -1,0 +1,218 @@
+"""The work behind `gpu.py`: a process a group of rows, one line of JSON for each row done.
+
+    python benchmarks/gpu_work.py "llama-8b fp8" FOLDER gpu "decode 1" "decode 8"
+
+Knows nothing of what a figure is compared with. FOLDER holds a folder for each shape, with a
+config and a tokenizer; the weights are random. At size `tiny` lengths and counts are divided by
+16 and every shape is the tiny one: that runs on a CPU, to find out that all of it works.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import load
+from offline import SHAPES, Lengths, Quire
+from startup import until_line
+
+MAX_LEN = 8192
+QUIRE = [sys.executable, "-c", "from quire.cli.main import main; main()"]
+FIRST_TOKEN = f"""
+import json, sys
+from quire import LLM, SamplingParams
+llm = LLM(sys.argv[1], load_format="dummy", max_model_len={MAX_LEN}, **json.loads(sys.argv[2]))
+params = SamplingParams(temperature=0, max_tokens=4, ignore_eos=True)
+llm.generate({{"prompt_token_ids": list(range(10, 42))}}, params, use_tqdm=False)
+print("first tokens", flush=True)
+"""
+
+
+class Target:
+    """A model at a size, and the engine options that both decide."""
+
+    def __init__(self, shape: str, folder: Path, size: str) -> None:
+        self.divisor = 16 if size == "tiny" else 1
+        self.shape = "tiny" if size == "tiny" else shape
+        self.model = str(folder / self.shape)
+        self.vocab = SHAPES[self.shape]["vocab_size"]
+        self.options = {"dtype": "bfloat16", "device": "cpu" if size == "tiny" else "cuda"}
+
+    def few(self, number: int) -> int:
+        """`number` at full size."""
+        return max(1, number // self.divisor)
+
+
+class Offline:
+    """Throughput of `LLM.generate`, prefix caching off."""
+
+    def __init__(self, target: Target, quantization: str | None) -> None:
+        self._target = target
+        self._random = random.Random(0)
+        self._quire = Quire(
+            target.model,
+            load_format="dummy",
+            max_model_len=MAX_LEN,
+            quantization=quantization,
+            **target.options,
+        )
+        self._seconds([(1024, 16)] * 64)
+
+    def works(self) -> dict[str, Callable[[], float]]:
+        """By name of the row."""
+        draw = random.Random(0)
+        mixed = [(draw.randint(100, 1024), draw.randint(100, 1024)) for _ in range(256)]
+        return {
+            **{f"decode {batch}": partial(self.decode, batch) for batch in (1, 8, 32, 128, 256)},
+            "prefill 64 x 2048": partial(self.prefill, 64, 2048),
+            "prefill 8 x 8000": partial(self.prefill, 8, 8000),
+            "mixed": partial(self.outputs, mixed, 2),
+            "mixed T=0.8": partial(self.outputs, mixed, 1, 0.8),
+            "1000 x 512+256": partial(self.outputs, [(512, 256)] * 1000, 1),
+        }
+
+    def decode(self, batch: int) -> float:
+        """Milliseconds a step: long runs less short ones, which are all prefill."""
+        steps = self._target.few(128) * self._target.divisor
+        short = min(self._seconds([(1024, 1)] * batch) for _ in range(1 if batch > 32 else 2))
+        long = min(self._seconds([(1024, steps + 1)] * batch) for _ in range(2))
+        return (long - short) / self._target.few(steps) * 1e3
+
+    def prefill(self, prompts: int, length: int) -> float:
+        """Prompt tokens a second."""
+        seconds = min(self._seconds([(length, 1)] * prompts) for _ in range(2))
+        return self._target.few(prompts) * self._target.few(length) / seconds
+
+    def outputs(self, lengths: Lengths, tries: int, temperature: float = 0.0) -> float:
+        """Output tokens a second."""
+        seconds = min(self._seconds(lengths, temperature) for _ in range(tries))
+        few = self._target.few
+        return sum(few(output) for _, output in lengths[: few(len(lengths))]) / seconds
+
+    def _seconds(self, lengths: Lengths, temperature: float = 0.0) -> float:
+        few, vocab = self._target.few, self._target.vocab
+        lengths = lengths[: few(len(lengths))]
+        prompts = [
+            [self._random.randrange(10, vocab - 10) for _ in range(few(prompt))]
+            for prompt, _ in lengths
+        ]
+        return self._quire.run(prompts, [few(output) for _, output in lengths], temperature)
+
+
+class Served:
+    """A server, from its start with empty caches on, under load."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    def run(self, names: list[str]) -> None:
+        with _no_compiled_kernels(), self._server() as (port, ready_after):
+            if "to /health" in names:
+                say("to /health", ready_after)
+            self._measure(port, load.Load(64, shared_prefix=100))  # kernels, graphs
+            for rate in (4, 16, 32):
+                if any(name.startswith(f"{rate}/s ") for name in names):
+                    seconds = 2 if self._target.divisor > 1 else 12
+                    measured = self._measure(port, load.Load(rate * seconds, rate))
+                    say(f"{rate}/s first token", measured.first_p50)
+                    say(f"{rate}/s per token", measured.per_token)
+            if "1000 at once" in names:
+                many = load.Load(self._target.few(1000))
+                say("1000 at once", self._measure(port, many).output_rate)
+            if "400 of one prefix" in names:
+                shared = load.Load(self._target.few(400), shared_prefix=self._target.few(2048))
+                say("400 of one prefix", self._measure(port, shared).output_rate)
+
+    def _measure(self, port: int, what: load.Load) -> load.Measured:
+        target = self._target
+        return load.measure("127.0.0.1", port, target.model, target.vocab, what)
+
+    @contextlib.contextmanager
+    def _server(self) -> Iterator[tuple[int, float]]:
+        """Its port, and the seconds from its process's start until /health said yes."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        options = [f"--{name}={value}" for name, value in self._target.options.items()]
+        started = time.perf_counter()
+        server = subprocess.Popen(
+            [
+                *QUIRE, "serve", self._target.model, "--load-format=dummy", *options,
+                f"--max-model-len={MAX_LEN}", "--host=127.0.0.1", f"--port={port}",
+            ],
+            stdout=sys.stderr,
+        )  # fmt: skip
+        try:
+            while not _healthy(port):
+                if server.poll() is not None:
+                    raise RuntimeError(f"the server ended with {server.returncode}")
+                time.sleep(0.02)
+            yield port, time.perf_counter() - started
+        finally:
+            server.terminate()
+            server.wait(20)
+
+
+def _healthy(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def start(target: Target, names: list[str]) -> None:
+    """Process start to first tokens, with no kernel compiled before and with all."""
+    command = [sys.executable, "-c", FIRST_TOKEN, target.model, json.dumps(target.options)]
+    with _no_compiled_kernels():
+        for name in ("cold", "warm"):
+            seconds, _ = until_line(command, "first tokens")
+            if name in names:
+                say(name, seconds)
+            if name == names[-1]:
+                return
+
+
+@contextlib.contextmanager
+def _no_compiled_kernels() -> Iterator[None]:
+    """A cache of kernels that is empty and goes away."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TRITON_CACHE_DIR"] = folder
+        yield
+
+
+def say(name: str, value: float) -> None:
+    print(json.dumps({"row": name, "value": value}), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("group")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("size", choices=["gpu", "tiny"])
+    parser.add_argument("rows", nargs="+")
+    given = parser.parse_args()
+    shape, _, kind = given.group.partition(" ")
+    target = Target(shape, given.folder, given.size)
+    if kind == "served":
+        Served(target).run(given.rows)
+    elif kind == "start":
+        start(target, given.rows)
+    else:
+        works = Offline(target, kind or None).works()
+        for row in given.rows:
+            say(row, works[row]())
+
+
+if __name__ == "__main__":
+    main()
