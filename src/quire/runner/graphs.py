@@ -16,7 +16,6 @@ pure decode step runs without a graph.
 import logging
 from collections import Counter
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -28,7 +27,7 @@ from quire.kernels.batch import AttentionBatch, LayerCache, StepInputs
 from quire.platform.caps import DeviceCaps
 from quire.platform.streams import pinned
 from quire.runner.model import Model
-from quire.runner.rows import DeviceRows
+from quire.runner.rows import DeviceRows, aligned_ranges
 from quire.sampling.sampler import Sampler
 
 logger = logging.getLogger("quire")
@@ -171,9 +170,9 @@ class Lines:
         self._device_rows = rows
         self._parts = [rows.max_parts(group, bucket) for group in range(len(rows.groups))]
         lengths = [bucket, bucket, *(n for w in self._parts for n in (bucket, COLUMNS * w))]
-        self._ends = [0, *np.cumsum(lengths).tolist()]
-        self._ints = torch.zeros(self._ends[-1], dtype=torch.int32, device=device)
-        self.rows, self.seq_lens, *by_group = self._ints.split(lengths)
+        self._places, size = aligned_ranges(lengths)
+        self._ints = torch.zeros(size, dtype=torch.int32, device=device)
+        self.rows, self.seq_lens, *by_group = (self._ints[place] for place in self._places)
         self._new_pages, parts = by_group[::2], by_group[1::2]
         for part in parts:
             part.fill_(-1)
@@ -202,7 +201,7 @@ class Lines:
     def upload(self, plan: StepPlan, caps: DeviceCaps) -> np.ndarray:
         """Send a decode step's integers in one copy; returns its rows [S] int32."""
         host = pinned(tuple(self._ints.shape), torch.int32, caps)
-        into = [host.numpy()[a:b] for a, b in pairwise(self._ends)]
+        into = [host.numpy()[place] for place in self._places]
         count = len(plan.rows)
         rows, seq_lens, *by_group = into
         rows[:count], rows[count:] = plan.rows, 0

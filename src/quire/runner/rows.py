@@ -208,6 +208,13 @@ class DeviceRows:
         return pages * self.page_size + positions % self.page_size
 
 
+def aligned_ranges(lengths: Sequence[int]) -> tuple[list[slice], int]:
+    """Where int32 arrays of these lengths go in one buffer, and its size. Each begins at 16 bytes:
+    Triton compiles a kernel anew for a pointer that does not."""
+    starts = np.cumsum([0, *(-(-length // 4) * 4 for length in lengths)]).tolist()
+    return [slice(a, a + length) for a, length in zip(starts, lengths)], starts[-1]
+
+
 def _kv_heads(group: KVGroup) -> int:
     return max(layer.num_kv_heads for layer in group.layers)
 
@@ -223,7 +230,9 @@ class _Upload:
 
     def send(self, caps: DeviceCaps, device: torch.device) -> Iterator[Tensor]:
         """The arrays as int32 views of one device buffer, in order of `add`."""
-        lengths = [len(a) for a in self._arrays]
-        host = pinned((sum(lengths),), torch.int32, caps)
-        np.concatenate(self._arrays, out=host.numpy())
-        return iter(host.to(device, non_blocking=True).split(lengths))
+        places, size = aligned_ranges([len(array) for array in self._arrays])
+        host = pinned((size,), torch.int32, caps)
+        for array, place in zip(self._arrays, places):
+            host.numpy()[place] = array
+        sent = host.to(device, non_blocking=True)
+        return (sent[place] for place in places)

@@ -23,6 +23,7 @@ from quire.kernels.sample.triton_narrow import (
 from quire.kernels.sample.triton_race import (
     LOG2_E,
     NO_TOKEN,
+    ROW_NUMBERS,
     SERIES_BELOW,
     keeps,
     listed_groups,
@@ -42,7 +43,7 @@ def _is_last(flags: tl.tensor, num_parts: tl.tensor) -> tl.tensor:
     return is_last
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=ROW_NUMBERS)
 def draw_kernel(
     logits: tl.tensor,  # [S, V]
     temperature: tl.tensor,
@@ -101,7 +102,7 @@ def draw_kernel(
                 tl.store(state + sequence * STATES + DRAWN, tl.load(row + token).to(tl.float32))
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=ROW_NUMBERS)
 def check_kernel(
     logits: tl.tensor,  # [S, V]
     temperature: tl.tensor,

@@ -24,6 +24,7 @@ from quire.kernels.sample.triton_race import (
     LOG2_E,
     NO_TOKEN,
     NOT_A_NUMBER,
+    ROW_NUMBERS,
     WORDS,
     listed_groups,
     listed_mass,
@@ -45,7 +46,7 @@ ARRIVED = tl.constexpr(1)  # programs of the running kernel that are through wit
 FLAGS = tl.constexpr(2)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["queue_stride"], do_not_specialize_on_alignment=ROW_NUMBERS)
 def survey_kernel(
     logits: tl.tensor,  # [S, V]
     temperature: tl.tensor,
@@ -173,7 +174,7 @@ def _nucleus_floor(
     vocab_size: tl.tensor,
 ) -> tl.tensor:
     """A logit below which lies at most the mass `spare`, by what is known of groups."""
-    low = top - tl.log2(vocab_size.to(tl.float32) / spare) / scale  # so little is each token below
+    low = top - tl.log2(vocab_size / spare) / scale  # so little is each token below
     high = top
     beside_peak = tl.maximum(group_mass - tl.exp2((peak - top) * scale), 0.0)
     for _ in range(8):
@@ -185,7 +186,7 @@ def _nucleus_floor(
     return low
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=ROW_NUMBERS)
 def narrow_kernel(
     logits: tl.tensor,  # [S, V]
     temperature: tl.tensor,

@@ -25,6 +25,8 @@ NOT_A_NUMBER = tl.constexpr(reference.NOT_A_NUMBER)
 NO_TOKEN = tl.constexpr(2**31 - 1)
 SERIES_BELOW = tl.constexpr(2.0**-5)
 LOG2_E = tl.constexpr(1.4426950408889634)
+# Arguments that hold a number a row: slices of tables, at whatever address. One binary for all.
+ROW_NUMBERS = ("temperature", "top_k", "top_p", "min_p", "seed", "positions")
 
 
 @triton.jit
