@@ -123,7 +123,7 @@ class Served:
             self._measure(port, load.Load(64, shared_prefix=100))  # kernels, graphs
             for rate in (4, 16, 32):
                 if any(name.startswith(f"{rate}/s ") for name in names):
-                    seconds = 2 if self._target.divisor > 1 else 12
+                    seconds = 2 if self._target.divisor > 1 else 10
                     measured = self._measure(port, load.Load(rate * seconds, rate))
                     say(f"{rate}/s first token", measured.first_p50)
                     say(f"{rate}/s per token", measured.per_token)

@@ -43,6 +43,10 @@ class Executor(Protocol):
     def submit(self, plan: StepPlan) -> Ticket:
         """Queue a step; does not wait for it."""
 
+    def use_idle_time(self) -> bool:
+        """Do a little of what makes later steps faster; False if nothing of the kind is left.
+        Called with no step in flight."""
+
     def shutdown(self) -> None:
         """Free the device's memory. The executor is unusable afterwards."""
 
@@ -110,6 +114,11 @@ class EngineCore:
             return scheduler.take_deltas()
         plan, ticket = self._in_flight.popleft()
         return scheduler.update(plan, ticket.result())
+
+    def use_idle_time(self) -> bool:
+        """With no work: prepare a little for later; False if there is nothing left to prepare."""
+        assert self._executor is not None, "shut down"
+        return self._executor.use_idle_time()
 
     def stats(self) -> EngineStats:
         """Queue lengths, cache use, counters."""

@@ -66,7 +66,7 @@ GatedAct = Callable[[Tensor, str], Tensor]
 # experts(x [T, E], expert_ids [T, k] int64, expert_weights [T, k], gate_up [X, 2F, E],
 #   down [X, E, F], activation) -> [T, E]
 Experts = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, str], Tensor]
-# sample(logits [S, V] fp32, temperature [S], top_k [S] int32 (0 off), top_p [S], min_p [S],
+# sample(logits [S, V], temperature [S], top_k [S] int32 (0 off), top_p [S], min_p [S],
 #   seed [S] int64, positions [S] int64) -> token ids [S] int64, -1 where a row is not a number
 Sample = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 

@@ -1,4 +1,4 @@
-"""Logits from hidden states, in fp32."""
+"""Logits from hidden states."""
 
 from collections.abc import Callable
 
@@ -19,6 +19,8 @@ class Head(nn.Module):
         super().__init__()
         self.weight = make.empty(vocab_size, dim) if tied is None else tied
         self.bias = make.empty(vocab_size) if recipe.bias else None
+        plain = recipe.multiplier == 1.0 and recipe.softcap is None
+        self.dtype = make.dtype if plain else torch.float32  # of the logits
         self._product = make.linear(Dense(self.weight), self.bias, None)
         self._steps: list[Callable[[Tensor], Tensor]] = []
         if recipe.multiplier != 1.0:
@@ -29,8 +31,8 @@ class Head(nn.Module):
             self._steps.append(lambda logits: torch.tanh(logits / cap) * cap)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """[n, dim] -> [n, V] float32."""
-        logits = self._product(hidden).float()
+        """[n, dim] -> [n, V] in `dtype`."""
+        logits = self._product(hidden)
         for step in self._steps:
-            logits = step(logits)
+            logits = step(logits.float())
         return logits

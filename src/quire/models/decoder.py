@@ -168,8 +168,12 @@ class Decoder(nn.Module):
             delta, residual = layer(delta, residual, inputs.positions, inputs.groups[group], cache)
         return self._leave(delta, residual)[0]
 
+    @property
+    def logits_dtype(self) -> torch.dtype:
+        return self.head.dtype
+
     def logits(self, hidden: Tensor) -> Tensor:
-        """Hidden states [n, E] -> logits [n, V] float32."""
+        """Hidden states [n, E] -> logits [n, V]."""
         made: Tensor = self.head(self.project_out(hidden))
         return made
 

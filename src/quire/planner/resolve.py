@@ -14,6 +14,9 @@ from quire.platform.caps import DeviceCaps
 
 # Rows: one decoding sequence each. A GPU has bandwidth to share among more of them.
 MAX_NUM_SEQS = {"cuda": 256, "cpu": 128}
+# A GPU with so much memory holds the keys and values of more.
+LARGE_GPU = 64 << 30
+MANY_SEQS = 1024
 # Tokens of a step: enough to be bound by arithmetic, few enough that a step stays short for
 # the sequences that decode beside a long prompt.
 MAX_NUM_BATCHED_TOKENS = {"cuda": 8192, "cpu": 2048}
@@ -147,6 +150,8 @@ def _auto_seqs(budget: int | None, caps: DeviceCaps) -> tuple[int, str]:
     default = MAX_NUM_SEQS[caps.kind]
     if budget is not None and budget < default:
         return budget, f"max_num_batched_tokens={budget} allows no more"
+    if caps.kind == "cuda" and caps.total_memory >= LARGE_GPU:
+        return MANY_SEQS, f"{caps.name} has {caps.total_memory / 2**30:.0f} GiB"
     return default, f"the default of a {_kind(caps)}"
 
 

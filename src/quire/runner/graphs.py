@@ -2,10 +2,11 @@
 
 A decode step of a large model is some hundreds of kernels that each run a few microseconds;
 launching them one by one takes the host longer than the device. A graph is captured for a
-*bucket*, a number of lines that smaller batches are padded to, when the bucket is needed for the
-second time (later, where another bucket's graph serves), so nothing is captured that is not used
-and start-up waits for none. All graphs
-share one memory pool: they never run at the same time.
+*bucket*, a number of lines that smaller batches are padded to. A server's engine captures between
+requests (`capture_ahead`): first what was missed most, then a ladder of sizes that leaves no batch
+far from a graph. Within a run of steps a bucket is captured when it is needed for the second time,
+or, where a near graph serves, so often that the capture pays. Start-up waits for none. All graphs
+share one memory pool and leave their logits in one place: they never run at the same time.
 
 A step uploads one small array and replays: rows, lengths, new pages and the parts of attention
 are read from it on the device, so a capture fixes none of them. Lines of length 0 are padding:
@@ -13,8 +14,12 @@ nothing of theirs is read or written but their own line of the output. Anything 
 pure decode step runs without a graph.
 """
 
+import gc
 import logging
 from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +30,7 @@ from quire.core.plan import StepPlan
 from quire.kernels.attention.parts import COLUMNS
 from quire.kernels.batch import AttentionBatch, LayerCache, StepInputs
 from quire.platform.caps import DeviceCaps
-from quire.platform.streams import pinned
+from quire.platform.streams import pinned, set_device
 from quire.runner.model import Model
 from quire.runner.rows import DeviceRows, aligned_ranges
 from quire.sampling.sampler import Sampler
@@ -40,8 +45,17 @@ MISSES = 16
 
 def buckets(max_rows: int) -> tuple[int, ...]:
     """Line counts that graphs are captured for: at most an eighth, or seven lines, of padding."""
-    sizes = [1, 2, 4, *range(8, 128, 8), *range(128, max_rows, 16)]
-    return (*(size for size in sizes if size < max_rows), max_rows)
+    sizes = [1, 2, 4, *range(8, 128, 8)]
+    while sizes[-1] < max_rows:
+        start = max(128, sizes[-1])
+        sizes += range(start, 2 * start + 1, start // 8)
+    return (*sorted({size for size in sizes if size < max_rows}), max_rows)
+
+
+def ladder(max_rows: int) -> tuple[int, ...]:
+    """The buckets that have a graph within NEAR of every batch, smallest first: there the host is
+    the most in the way."""
+    return tuple(n for n in buckets(max_rows) if n == max_rows or n & (n - 1) == 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +92,22 @@ class DecodeGraphs:
         self._step = _Step(model, caches, rows, sampler)
         self._rows = rows
         self._caps = caps
-        self._buckets = buckets(rows.tokens.shape[0])
+        self._max_rows = rows.tokens.shape[0]
+        self._buckets = buckets(self._max_rows)
         self._captured: dict[int, _Captured] = {}
+        self._side = torch.cuda.Stream()
+        self._logits = torch.empty(  # of the last replay
+            (self._max_rows, sampler.vocab_size),
+            dtype=model.logits_dtype,
+            device=torch.device(caps.torch_device),
+        )
         self._misses: Counter[int] = Counter()
         self._pool = torch.cuda.graph_pool_handle()
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the logits, here and among the temporaries of the graphs, whose largest they are."""
+        return 2 * self._logits.nbytes
 
     def run(self, plan: StepPlan) -> DecodeOutput | None:
         """Queue a pure decode step on the current stream; None to run it without a graph.
@@ -99,7 +125,7 @@ class DecodeGraphs:
         complete = self._step.sampler.refresh(host_rows)
         captured.graph.replay()
         return DecodeOutput(
-            logits=captured.logits[:count],
+            logits=self._logits[:count],
             token_ids=captured.token_ids[:count],
             complete=complete,
             positions=lines.next_positions[:count],
@@ -122,26 +148,61 @@ class DecodeGraphs:
         captured = self._captured[bucket] = self._capture(bucket)
         return captured
 
+    def capture_ahead(self) -> bool:
+        """Capture one graph while there is nothing else to do; False if none is worth it."""
+        missed = [bucket for bucket, _ in self._misses.most_common()]
+        for bucket in (*missed, *ladder(self._max_rows)):
+            if bucket not in self._captured:
+                self._captured[bucket] = self._capture(bucket)
+                return True
+        return False
+
     def _capture(self, bucket: int) -> "_Captured":
         lines = Lines(self._rows, bucket, self._caps)
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
-        side = torch.cuda.Stream()
-        with torch.cuda.stream(side):  # once before: kernels compile, libraries make workspaces
-            self._step.run(lines)
-        torch.cuda.current_stream().wait_stream(side)
-        with torch.cuda.graph(graph, pool=self._pool):
-            logits, token_ids = self._step.run(lines)
+        # Not torch.cuda.graph: it collects garbage and gives the cached memory of prompts back,
+        # which takes longer than the capture.
+        with torch.cuda.stream(self._side), _no_garbage_collection():
+            self._step.run(lines)  # once before: kernels compile, libraries make workspaces
+            graph.capture_begin(pool=self._pool)
+            try:
+                logits = self._step.forward(lines)
+                token_ids = self._step.draw(lines, logits)
+                self._logits[:bucket].copy_(logits)
+            finally:
+                graph.capture_end()
+        torch.cuda.current_stream().wait_stream(self._side)
         logger.debug("captured a CUDA graph of %d lines", bucket)
-        return _Captured(graph, lines, logits, token_ids)
+        return _Captured(graph, lines, token_ids)
+
+    @contextmanager
+    def compiling(self) -> Iterator[None]:
+        """Meanwhile compile the kernels of a decode step, in threads: Triton compiles a kernel
+        when it is first launched, 0.3 to 4 s each, 16 s in a row where the caches are empty (H200
+        machine, 2026-11), and leaves the interpreter to others for most of it."""
+        lines = Lines(self._rows, 1, self._caps)
+        lines.stage(self._rows)  # the first compilation sets the compiler up
+        logits = self._logits[:1].zero_()
+
+        def alone(work: Callable[[], object]) -> None:
+            set_device(self._caps)
+            with torch.inference_mode():
+                work()
+
+        with ThreadPoolExecutor(2) as threads:
+            works = (lambda: self._step.forward(lines), lambda: self._step.draw(lines, logits))
+            done = [threads.submit(alone, work) for work in works]
+            yield
+            for work in done:
+                work.result()
 
 
 @dataclass(frozen=True, slots=True)
 class _Captured:
     graph: torch.cuda.CUDAGraph
     lines: "Lines"
-    logits: Tensor  # [bucket, V], rewritten by each replay
-    token_ids: Tensor  # [bucket] int64
+    token_ids: Tensor  # [bucket] int64, rewritten by each replay
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +214,31 @@ class _Step:
     rows: DeviceRows
     sampler: Sampler
 
-    def run(self, lines: "Lines") -> tuple[Tensor, Tensor]:
-        """(logits [bucket, V], token ids [bucket])."""
+    def run(self, lines: "Lines") -> None:
+        self.draw(lines, self.forward(lines))
+
+    def forward(self, lines: "Lines") -> Tensor:
+        """[bucket, V]."""
         lines.stage(self.rows)
-        logits = self.model.logits(self.model.forward(lines.inputs, self.caches))
+        return self.model.logits(self.model.forward(lines.inputs, self.caches))
+
+    def draw(self, lines: "Lines", logits: Tensor) -> Tensor:
+        """Token ids [bucket]."""
         token_ids = self.sampler.draw(logits, lines.rows, lines.next_positions)
         self.rows.append(lines.rows, lines.seq_lens, token_ids)
-        return logits, token_ids
+        return token_ids
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """What it frees may not be freed while a graph is captured."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class Lines:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from quire.kernels.batch import LayerCache, StepInputs
@@ -17,8 +18,11 @@ class Model(Protocol):
 
     capturable: bool
 
+    @property
+    def logits_dtype(self) -> torch.dtype: ...
+
     def forward(self, inputs: StepInputs, kv: Sequence[LayerCache]) -> Tensor:
         """Final hidden states [T, E]; writes the step's keys and values into `kv`."""
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """[n, E] -> [n, V] float32, a new tensor."""
+        """[n, E] -> [n, V] in `logits_dtype`, a new tensor."""

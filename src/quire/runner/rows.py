@@ -63,8 +63,9 @@ class DeviceRows:
     ) -> None:
         self.page_size = page_size
         self.max_len = max_len
-        self.width = -(-max_len // page_size)  # M
+        self.width = _rounded(-(-max_len // page_size))  # M
         self.groups = groups
+        self._stride = _rounded(max_len)  # L
         self._by_parts = ops.by_parts
         self._stage, self._append = ops.stage, ops.append
         self._caps = caps
@@ -73,7 +74,7 @@ class DeviceRows:
             torch.zeros(num_rows, _kv_heads(group), dtype=torch.int32, device=self._device)
             for group in groups
         ]
-        self.tokens = torch.zeros(num_rows, max_len, dtype=torch.int32, device=self._device)
+        self.tokens = torch.zeros(num_rows, self._stride, dtype=torch.int32, device=self._device)
         self.page_tables = [
             torch.zeros(num_rows, self.width, dtype=torch.int32, device=self._device)
             for _ in groups
@@ -122,7 +123,7 @@ class DeviceRows:
         for start, ids in zip(plan.starts, parts):
             self.tokens[start.row, : len(start.token_ids)].copy_(ids)
 
-        token_ids = self.tokens.view(-1)[token_rows_d * self.max_len + positions_d]
+        token_ids = self.tokens.view(-1)[token_rows_d * self._stride + positions_d]
         groups = tuple(
             AttentionBatch(
                 query_starts=query_starts_d,
@@ -206,6 +207,12 @@ class DeviceRows:
         column = positions // self.page_size
         pages = table.view(-1)[token_rows * self.width + column].long()
         return pages * self.page_size + positions % self.page_size
+
+
+def _rounded(length: int) -> int:
+    """A row's length in its table, a multiple of 16: Triton compiles a kernel anew for a stride
+    that is none."""
+    return -(-length // 16) * 16
 
 
 def aligned_ranges(lengths: Sequence[int]) -> tuple[list[slice], int]:

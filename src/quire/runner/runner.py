@@ -6,6 +6,7 @@ which ops were selected. Nothing in `submit` waits for the device.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -94,6 +95,21 @@ class Runner:
         prompt_logprobs = self._prompt_logprobs(plan, hidden)
         pooled = self._pooler.pool(plan, hidden)
         return self._ticket(plan, step.sample_lines, output, prompt_logprobs, pooled)
+
+    @property
+    def graph_bytes(self) -> int:
+        """What captures will take, beside what eager steps do."""
+        return 0 if self._graphs is None else self._graphs.num_bytes
+
+    def compiling(self) -> AbstractContextManager[None]:
+        """Compile the kernels of decode steps meanwhile, where steps are captured."""
+        return nullcontext() if self._graphs is None else self._graphs.compiling()
+
+    @torch.inference_mode()
+    def use_idle_time(self) -> bool:
+        """Do a little of what makes later steps faster, in some tens of milliseconds; False if
+        there is nothing of the kind left. For when no step is in flight."""
+        return self._graphs is not None and self._graphs.capture_ahead()
 
     def _ticket(
         self,

@@ -16,6 +16,7 @@ from quire.core.kv_spec import KVGroup
 from quire.core.model_info import ModelInfo
 from quire.core.plan import PageDelta, RowStart, StepPlan
 from quire.core.sampling_params import SamplingParams
+from quire.kernels.batch import LayerCache
 from quire.kernels.select import select_ops
 from quire.kernels.table import Ops
 from quire.planner import memory as planner
@@ -78,9 +79,7 @@ def start_worker(config: EngineConfig, progress: ProgressOption = True) -> Worke
     for message in plan.messages:
         logger.warning("%s", message)
     caches = kv_cache.allocate(groups, plan.num_pages, config.cache.page_size, dtype, caps)
-    rows = sizes.rows(plan.max_model_len)
-    capture = caps.kind == "cuda" and model.capturable and not config.device.enforce_eager
-    runner = Runner(model, caches, rows, ops, recipe.vocab_size, caps, capture)
+    runner = sizes.runner(model, recipe.vocab_size, caches, plan.max_model_len)
     tokens = planner.kv_token_capacity(groups, plan, config.cache.page_size)
     logger.info(
         "%s on %s: %s of weights, %s of KV cache (%s tokens), ready in %.1f s",
@@ -141,6 +140,21 @@ class _Sizes:
             self.caps,
         )
 
+    def runner(
+        self, model: Model, vocab_size: int, caches: list[LayerCache], max_model_len: int
+    ) -> Runner:
+        """A runner on these caches; on a GPU it captures decode steps."""
+        capture = self.caps.kind == "cuda" and not self.config.device.enforce_eager
+        return Runner(
+            model,
+            caches,
+            self.rows(max_model_len),
+            self.ops,
+            vocab_size,
+            self.caps,
+            capture and model.capturable,
+        )
+
     def plan(self, activations: int) -> planner.KVPlan:
         """How many pages each KV group gets out of what is left."""
         resolved, cache = self.resolved, self.config.cache
@@ -178,41 +192,53 @@ class _Sizes:
         return int(total * cache.gpu_memory_utilization) - (total - free) - activations - rows
 
     def activation_peak(self, model: Model, vocab_size: int) -> int:
-        """Bytes of temporaries of the largest step, measured by running it. A CPU's share is
-        what `cpu_memory_fraction` leaves, so nothing is run there."""
+        """Bytes of temporaries of the largest step, measured by running it, and of graphs. A CPU's
+        share is what `cpu_memory_fraction` leaves, so nothing is run there."""
         if self.caps.kind == "cpu":
             return 0
         num_seqs, budget = self.resolved.max_num_seqs, self.resolved.max_num_batched_tokens
-        length = min(max(1, budget // num_seqs), self.resolved.max_model_len)
+        lengths = _fill(budget, num_seqs, self.resolved.max_model_len)
         page_size = self.config.cache.page_size
         # One page stands for all: its contents do not matter here.
         one_each = [1] * len(self.groups)
         caches = kv_cache.allocate(self.groups, one_each, page_size, self.dtype, self.caps)
-        runner = Runner(model, caches, self.rows(length + 1), self.ops, vocab_size, self.caps)
+        runner = self.runner(model, vocab_size, caches, lengths[0] + 1)
         memory.reset_peak(self.caps)
         before = memory.allocated_bytes(self.caps)
-        runner.submit(_largest_step(num_seqs, length, page_size, len(self.groups))).result()
+        with runner.compiling():
+            runner.submit(_largest_step(lengths, page_size, len(self.groups))).result()
         synchronize(self.caps)
-        peak = memory.peak_bytes(self.caps) - before
+        peak = memory.peak_bytes(self.caps) - before + runner.graph_bytes
         del runner, caches
         empty_cache(self.caps)
         return peak
 
 
-def _largest_step(num_seqs: int, length: int, page_size: int, num_groups: int) -> StepPlan:
-    """Every row computes `length` tokens and samples with every filter on."""
+def _fill(budget: int, num_seqs: int, max_len: int) -> list[int]:
+    """Prompt lengths of all sequences, the longest first, that fill a step: few and long, since
+    the kernels of long prompts are the ones to have ready, and prompts of two tokens."""
+    least = min(2, max_len, budget // num_seqs)
+    lengths: list[int] = []
+    for others in reversed(range(num_seqs)):
+        lengths.append(min(max_len, budget - least * others))
+        budget -= lengths[-1]
+    return lengths
+
+
+def _largest_step(lengths: list[int], page_size: int, num_groups: int) -> StepPlan:
+    """Every row computes its length of tokens and samples with every filter on."""
     params = SamplingParams(temperature=1.0, top_p=0.9, top_k=50, min_p=0.01)
-    columns = -(-length // page_size)
+    rows = range(len(lengths))
     return StepPlan(
         step=0,
-        starts=[RowStart(row, [0] * length, length, params, row, ()) for row in range(num_seqs)],
+        starts=[RowStart(row, [0] * lengths[row], lengths[row], params, row, ()) for row in rows],
         pages=[
-            PageDelta(group, row, 0, [0] * columns)
-            for row in range(num_seqs)
+            PageDelta(group, row, 0, [0] * -(-lengths[row] // page_size))
+            for row in rows
             for group in range(num_groups)
         ],
-        rows=list(range(num_seqs)),
-        query_lens=[length] * num_seqs,
-        num_computed=[0] * num_seqs,
-        samples=[True] * num_seqs,
+        rows=list(rows),
+        query_lens=lengths,
+        num_computed=[0] * len(lengths),
+        samples=[True] * len(lengths),
     )

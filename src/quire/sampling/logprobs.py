@@ -83,7 +83,7 @@ def resolve_k(k: int, vocab_size: int) -> int:
 
 
 def prompt_logprobs(logits: Tensor, targets: Tensor, k: int, max_elements: int) -> LogprobTensors:
-    """logits [n, V] fp32 and the tokens [n] that really came next; k as in `SamplingParams`."""
+    """logits [n, V] and the tokens [n] that really came next; k as in `SamplingParams`."""
     num_lines, vocab_size = logits.shape
     k = resolve_k(k, vocab_size)
     group = max(1, max_elements // vocab_size)

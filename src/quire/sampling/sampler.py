@@ -66,7 +66,7 @@ class Sampler:
     """
 
     def __init__(self, vocab_size: int, num_rows: int, device: torch.device, ops: Ops) -> None:
-        self._vocab_size = vocab_size
+        self.vocab_size = vocab_size
         self._device = device
         self._ops_sample = ops.sample
         self._table = RowTable(vocab_size, num_rows, device)
@@ -138,7 +138,7 @@ class Sampler:
         """
         if not len(rows):
             return SamplerOutput(torch.empty(0, dtype=torch.int64, device=self._device))
-        assert logits.shape == (len(rows), self._vocab_size), f"logits are {tuple(logits.shape)}"
+        assert logits.shape == (len(rows), self.vocab_size), f"logits are {tuple(logits.shape)}"
         batch = self._batch_of(rows)
         raw = _raw_logprobs(logits, batch.logprobs) if batch.logprobs else None
         if batch.changes_logits:
@@ -165,7 +165,7 @@ class Sampler:
         """Log-probabilities of a prompt's own tokens.
 
         Args:
-            logits: [n, V] fp32, left as they are.
+            logits: [n, V], left as they are.
             targets: [n], the token that follows each.
             k: how many of the most likely besides; -1 is the whole vocabulary.
         """

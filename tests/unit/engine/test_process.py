@@ -39,6 +39,9 @@ class Script:
     def __init__(self) -> None:
         self.left: dict[str, int] = {}
         self.num_steps = self.num_calls = 0
+        self.left_to_prepare = 0
+        self.preparing = threading.Event()
+        self.done: list[str] = []
         self.released = threading.Event()
 
     def add(self, request: AddRequest) -> None:
@@ -52,8 +55,18 @@ class Script:
     def has_work(self) -> bool:
         return bool(self.left)
 
+    def use_idle_time(self) -> bool:
+        if not self.left_to_prepare:
+            return False
+        self.preparing.set()
+        self.released.wait(5.0)
+        self.done.append("prepared")
+        self.left_to_prepare -= 1
+        return True
+
     def step(self) -> StepOutputs:
         self.num_calls += 1
+        self.done.append("step")
         if "dies" in self.left:
             raise RuntimeError("CUDA error: an illegal memory access\nsecond line")
         running = [i for i in self.left if i != "blocked" or self.released.is_set()]
@@ -163,6 +176,24 @@ def test_steps_say_how_many_requests_were_received(peer: Peer, script: Script) -
     assert peer.receive() == ControlReply(2, True)
     peer.send(Control(3, "view"))
     assert peer.receive() == ControlReply(3, script.view())
+
+
+@pytest.mark.usefixtures("loop")
+def test_an_idle_engine_prepares_and_looks_for_requests_in_between(
+    peer: Peer, script: Script
+) -> None:
+    script.left_to_prepare = 3
+    peer.send(Control(1, "stats"))  # wakes it
+    peer.receive()
+    assert script.preparing.wait(5.0)
+    peer.send(add("a", 2))
+    script.released.set()
+    peer.outputs()
+    peer.outputs()
+    deadline = time.monotonic() + 5.0
+    while script.left_to_prepare and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert script.done == ["prepared", "step", "step", "prepared", "prepared"]
 
 
 @pytest.mark.usefixtures("loop")

@@ -55,7 +55,7 @@ def test_defaults_by_device() -> None:
     gpu, cpu = run(HOPPER), run(CPU)
     assert (gpu.device, gpu.max_num_seqs, gpu.max_num_batched_tokens, gpu.async_steps) == (
         "cuda:0",
-        256,
+        1024,
         8192,
         1,
     )

@@ -5,6 +5,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from quire.kernels.sizes import cdiv, power_of_2
+
 TILE = 1024  # outputs of one program
 
 
@@ -53,8 +55,8 @@ def gated_act(x: Tensor, activation: str) -> Tensor:
     if num_tokens == 0:
         return out
     assert x.stride(1) == 1, "a token's gate and up must be contiguous"
-    tile = min(TILE, triton.next_power_of_2(width))
-    _gated_act_kernel[(num_tokens, triton.cdiv(width, tile))](
+    tile = min(TILE, power_of_2(width))
+    _gated_act_kernel[(num_tokens, cdiv(width, tile))](
         x, out, width, x.stride(0), ACTIVATION=activation, TILE=tile, num_warps=4
     )
     return out

@@ -22,7 +22,6 @@ import functools
 from typing import cast
 
 import torch
-import triton
 from torch import Tensor
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
@@ -36,6 +35,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 
 from quire.kernels.attention import blocks
 from quire.kernels.batch import AttentionBatch
+from quire.kernels.sizes import power_of_2
 
 try:  # Triton 3.9
     from triton.experimental.gluon.language.nvidia.ampere.async_copy import async_load
@@ -494,7 +494,7 @@ def prefill(
         plan = torch.from_numpy(planned).pin_memory().to(q.device, non_blocking=True)
         batch.memo[window, group] = plan
     num_items = len(plan) * num_kv_heads
-    dim = max(64, triton.next_power_of_2(head_dim))
+    dim = max(64, power_of_2(head_dim))
     if softcap is not None:
         scale *= 2 / softcap
     _prefill_kernel[(min(num_items, _num_cores(q.device)),)](

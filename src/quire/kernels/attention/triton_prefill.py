@@ -7,6 +7,7 @@ from torch import Tensor
 from quire.kernels.attention import gluon_prefill, tuning
 from quire.kernels.attention.triton_attend import attend, none_seen, precision
 from quire.kernels.batch import AttentionBatch
+from quire.kernels.sizes import power_of_2
 
 
 @triton.jit(do_not_specialize=["num_sequences"])
@@ -121,8 +122,8 @@ def prefill(
     num_tokens, num_heads, head_dim = q.shape
     num_kv_heads = k_pages.shape[1]
     group = num_heads // num_kv_heads
-    group_block = triton.next_power_of_2(group)
-    dim = max(16, triton.next_power_of_2(head_dim))
+    group_block = power_of_2(group)
+    dim = max(16, power_of_2(head_dim))
     tile = tuning.prefill_tile(batch.max_query_len, group_block, dim, q.dtype)
     tokens = tile.queries // group_block
     num_sequences = batch.seq_lens.shape[0]

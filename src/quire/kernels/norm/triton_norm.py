@@ -5,6 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from quire.kernels.sizes import cdiv, power_of_2
 from quire.kernels.triton_chain import UNCHAINED, chained, wait_for_input
 
 TILE = 2048  # elements of a program when rows are short (heads): enough loads in flight
@@ -67,9 +68,9 @@ def _launch(
     num_rows = num_tokens * heads
     if num_rows == 0:
         return out, total
-    block = triton.next_power_of_2(size)
+    block = power_of_2(size)
     rows = max(1, TILE // block)
-    _rms_norm_kernel[(triton.cdiv(num_rows, rows),)](
+    _rms_norm_kernel[(cdiv(num_rows, rows),)](
         x,
         x if residual is None else residual.contiguous(),
         weight,

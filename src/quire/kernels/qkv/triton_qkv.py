@@ -10,6 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from quire.kernels.qkv.triton_heads import prepared_heads
+from quire.kernels.sizes import cdiv, power_of_2
 from quire.kernels.table import HeadNorm, Rope
 
 TILE = 1024  # values of q, or of k, that one program moves
@@ -125,11 +126,11 @@ def prepare_qkv(
     assert k_pages.stride(3) == 1, "heads must be contiguous"
     assert k_pages.stride() == v_pages.stride(), "keys and values must be laid out alike"
     half = 0 if rope is None else rope.table.shape[1] // 2
-    dim = triton.next_power_of_2(head_dim)
-    heads = max(1, min(TILE // dim, triton.next_power_of_2(max(q_heads, kv_heads))))
+    dim = power_of_2(head_dim)
+    heads = max(1, min(TILE // dim, power_of_2(max(q_heads, kv_heads))))
     # Queries that are neither normalised nor rotated stay as they are.
-    q_blocks = triton.cdiv(q_heads, heads) if norm is not None or rope is not None else 0
-    _qkv_kernel[(num_tokens, q_blocks + triton.cdiv(kv_heads, heads))](
+    q_blocks = cdiv(q_heads, heads) if norm is not None or rope is not None else 0
+    _qkv_kernel[(num_tokens, q_blocks + cdiv(kv_heads, heads))](
         q,
         k,
         v,

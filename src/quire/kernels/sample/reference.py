@@ -51,9 +51,9 @@ def sample(
 ) -> Tensor:
     """Draw a token per row.
 
-    logits [S, V] fp32 (penalties, biases and masks applied; -inf allowed), temperature [S],
-    top_k [S] int32 (0 is off), top_p [S] (1 is off), min_p [S] (0 is off), seed [S] int64,
-    positions [S] int64 -> [S] int64, -1 where a row is not a number.
+    logits [S, V] fp32 or 16-bit (penalties, biases and masks applied; -inf allowed),
+    temperature [S], top_k [S] int32 (0 is off), top_p [S] (1 is off), min_p [S] (0 is off),
+    seed [S] int64, positions [S] int64 -> [S] int64, -1 where a row is not a number.
     """
     noise = gumbel(random_bits(seed, positions, logits.shape[1]))
     tokens = torch.full((logits.shape[0],), NOT_A_NUMBER, dtype=torch.int64, device=logits.device)
@@ -63,7 +63,7 @@ def sample(
         if temperature[i] < GREEDY_BELOW:
             tokens[i] = row.argmax()
             continue
-        z = row / temperature[i]
+        z = row.float() / temperature[i]
         kept = keep(z, int(top_k[i]), float(top_p[i]), float(min_p[i]))
         tokens[i] = torch.where(kept, z + noise[i], float("-inf")).argmax()
     return tokens

@@ -83,6 +83,6 @@ def sample(
     tokens = tokens.masked_fill(~is_number, NOT_A_NUMBER)
     drawn = ((temperature >= GREEDY_BELOW) & is_number).nonzero().squeeze(1)
     for rows in drawn.split(max(1, CHUNK // logits.shape[1])):
-        z = logits[rows] / temperature[rows, None]
+        z = logits[rows].float() / temperature[rows, None]
         tokens[rows] = _draw(z, top_k[rows], top_p[rows], min_p[rows], seed[rows], positions[rows])
     return tokens

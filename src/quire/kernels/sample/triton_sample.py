@@ -10,7 +10,6 @@ fall on the other side than the reference's.
 """
 
 import torch
-import triton
 from torch import Tensor
 
 from quire.kernels.sample.triton_draw import check_kernel, draw_kernel
@@ -24,6 +23,7 @@ from quire.kernels.sample.tuning import (
     RACES,
     TILE_GROUPS,
 )
+from quire.kernels.sizes import cdiv, power_of_2
 
 # Low bits of an fp32 that are the same for all values of the dtype.
 SPARE_BITS = {torch.float32: 0, torch.float16: 13, torch.bfloat16: 16}
@@ -45,14 +45,14 @@ def sample(
     if num_sequences == 0:
         return out
     assert logits.stride(1) == 1, "a row's logits must be contiguous"
-    tile = min(TILE_GROUPS, triton.next_power_of_2(triton.cdiv(vocab_size, GROUP.value)))
-    parts = triton.cdiv(vocab_size, GROUP.value * tile)
+    tile = min(TILE_GROUPS, power_of_2(cdiv(vocab_size, GROUP.value)))
+    parts = cdiv(vocab_size, GROUP.value * tile)
     groups = parts * tile
     peaks, group_masses = torch.empty((2, num_sequences, groups), device=device).unbind(0)
     listed = torch.empty((num_sequences, groups), dtype=torch.int32, device=device)
     state = torch.empty((num_sequences, STATES.value), device=device)
     flags = torch.empty((num_sequences, FLAGS.value), dtype=torch.int32, device=device)
-    queue_stride = triton.cdiv(1 + num_sequences, 4) * 4  # aligned like the first
+    queue_stride = cdiv(1 + num_sequences, 4) * 4  # aligned like the first
     queues = torch.empty((RACES, queue_stride), dtype=torch.int32, device=device)
     times = torch.empty((num_sequences, parts), device=device)
     winners = torch.empty((num_sequences, parts), dtype=torch.int32, device=device)
@@ -87,14 +87,14 @@ def sample(
         queues,
         out,
         *sizes,
-        GROUPS=triton.next_power_of_2(groups),
+        GROUPS=power_of_2(groups),
         SHIFT=SPARE_BITS[logits.dtype],
         FEW=FEW_GROUPS,
         N=tile,
         num_warps=NUM_WARPS,
     )
     grid = (parts, min(num_sequences, max(1, PROGRAMS // parts)))
-    padded = triton.next_power_of_2(parts)
+    padded = power_of_2(parts)
     for race, queue in enumerate(queues):
         draw_kernel[grid](
             logits,

@@ -7,6 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from quire.kernels.sizes import cdiv
+
 LINES = 128
 
 
@@ -76,7 +78,7 @@ def stage(
 ) -> None:
     """As `reference.stage`."""
     num_lines = rows.shape[0]
-    _stage_kernel[(triton.cdiv(num_lines, LINES),)](
+    _stage_kernel[(cdiv(num_lines, LINES),)](
         tokens,
         page_table,
         rows,
@@ -97,6 +99,6 @@ def stage(
 def append(tokens: Tensor, rows: Tensor, seq_lens: Tensor, sampled: Tensor) -> None:
     """As `reference.append`."""
     num_lines = rows.shape[0]
-    _append_kernel[(triton.cdiv(num_lines, LINES),)](
+    _append_kernel[(cdiv(num_lines, LINES),)](
         tokens, rows, seq_lens, sampled, num_lines, tokens.stride(0), LINES=LINES, num_warps=4
     )
