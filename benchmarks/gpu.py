@@ -225,6 +225,7 @@ def make_models(folder: Path) -> None:
         vocab = {f"t{number}": number for number in range(config["vocab_size"])}
         tokenizer = Tokenizer(WordLevel(vocab, unk_token="t0"))
         tokenizer.pre_tokenizer = WhitespaceSplit()
+        tokenizer.add_special_tokens(["t0", "t1", "t2"])  # as files of real models have them
         tokenizer.save(str(directory / "tokenizer.json"))
         special = {"bos_token": "t1", "eos_token": "t2", "unk_token": "t0"}
         special["tokenizer_class"] = "PreTrainedTokenizerFast"

@@ -144,23 +144,23 @@ class Served:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         options = [f"--{name}={value}" for name, value in self._target.options.items()]
-        started = time.perf_counter()
-        server = subprocess.Popen(
-            [
-                *QUIRE, "serve", self._target.model, "--load-format=dummy", *options,
-                f"--max-model-len={MAX_LEN}", "--host=127.0.0.1", f"--port={port}",
-            ],
-            stdout=sys.stderr,
-        )  # fmt: skip
-        try:
-            while not _healthy(port):
-                if server.poll() is not None:
-                    raise RuntimeError(f"the server ended with {server.returncode}")
-                time.sleep(0.02)
-            yield port, time.perf_counter() - started
-        finally:
-            server.terminate()
-            server.wait(20)
+        command = [
+            *QUIRE, "serve", self._target.model, "--load-format=dummy", *options,
+            f"--max-model-len={MAX_LEN}", "--host=127.0.0.1", f"--port={port}",
+        ]  # fmt: skip
+        with tempfile.TemporaryFile("w+") as printed:
+            started = time.perf_counter()
+            server = subprocess.Popen(command, stdout=printed, stderr=printed)
+            try:
+                while not _healthy(port):
+                    if server.poll() is not None:
+                        printed.seek(0)
+                        raise RuntimeError(f"no server: {printed.read().splitlines()[-1:]}")
+                    time.sleep(0.02)
+                yield port, time.perf_counter() - started
+            finally:
+                server.terminate()
+                server.wait(20)
 
 
 def _healthy(port: int) -> bool:
