@@ -2,11 +2,9 @@
 
 A decode step of a large model is some hundreds of kernels that each run a few microseconds;
 launching them one by one takes the host longer than the device. A graph is captured for a
-*bucket*, a number of lines that smaller batches are padded to. A server's engine captures between
-requests (`capture_ahead`): first what was missed most, then a ladder of sizes that leaves no batch
-far from a graph. Within a run of steps a bucket is captured when it is needed for the second time,
-or, where a near graph serves, so often that the capture pays. Start-up waits for none. All graphs
-share one memory pool and leave their logits in one place: they never run at the same time.
+*bucket*, a number of lines that smaller batches are padded to (`buckets`), in a server's engine
+between requests, else when it is needed. Start-up waits for none. All graphs share one memory pool
+and leave their logits in one place: they never run at the same time.
 
 A step uploads one small array and replays: rows, lengths, new pages and the parts of attention
 are read from it on the device, so a capture fixes none of them. Lines of length 0 are padding:
@@ -16,7 +14,6 @@ pure decode step runs without a graph.
 
 import gc
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -31,31 +28,12 @@ from quire.kernels.attention.parts import COLUMNS
 from quire.kernels.batch import AttentionBatch, LayerCache, StepInputs
 from quire.platform.caps import DeviceCaps
 from quire.platform.streams import pinned, set_device
+from quire.runner.buckets import CapturePolicy
 from quire.runner.model import Model
 from quire.runner.rows import DeviceRows, aligned_ranges
 from quire.sampling.sampler import Sampler
 
 logger = logging.getLogger("quire")
-
-# A batch that shrinks passes through many buckets, one step each: it goes on in a graph up to
-# NEAR times its size until it has done so MISSES times in one bucket.
-NEAR = 2
-MISSES = 16
-
-
-def buckets(max_rows: int) -> tuple[int, ...]:
-    """Line counts that graphs are captured for: at most an eighth, or seven lines, of padding."""
-    sizes = [1, 2, 4, *range(8, 128, 8)]
-    while sizes[-1] < max_rows:
-        start = max(128, sizes[-1])
-        sizes += range(start, 2 * start + 1, start // 8)
-    return (*sorted({size for size in sizes if size < max_rows}), max_rows)
-
-
-def ladder(max_rows: int) -> tuple[int, ...]:
-    """The buckets that have a graph within NEAR of every batch, smallest first: there the host is
-    the most in the way."""
-    return tuple(n for n in buckets(max_rows) if n == max_rows or n & (n - 1) == 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +70,15 @@ class DecodeGraphs:
         self._step = _Step(model, caches, rows, sampler)
         self._rows = rows
         self._caps = caps
-        self._max_rows = rows.tokens.shape[0]
-        self._buckets = buckets(self._max_rows)
+        max_rows = rows.tokens.shape[0]
+        self._policy = CapturePolicy(max_rows)
         self._captured: dict[int, _Captured] = {}
         self._side = torch.cuda.Stream()
         self._logits = torch.empty(  # of the last replay
-            (self._max_rows, sampler.vocab_size),
+            (max_rows, sampler.vocab_size),
             dtype=model.logits_dtype,
             device=torch.device(caps.torch_device),
         )
-        self._misses: Counter[int] = Counter()
         self._pool = torch.cuda.graph_pool_handle()
 
     @property
@@ -117,9 +94,10 @@ class DecodeGraphs:
         if not plan.rows or not is_decode(plan, self._rows.page_size):
             return None
         count = len(plan.rows)
-        captured = self._graph_for(count)
-        if captured is None:
+        bucket = self._policy.choose(count)
+        if bucket is None:
             return None
+        captured = self._captured.get(bucket) or self._capture(bucket)
         lines = captured.lines
         host_rows = lines.upload(plan, self._caps)
         complete = self._step.sampler.refresh(host_rows)
@@ -133,29 +111,12 @@ class DecodeGraphs:
             host_rows=host_rows,
         )
 
-    def _graph_for(self, count: int) -> "_Captured | None":
-        """The graph of `count` lines: its bucket's, or a larger one's while the bucket has
-        been needed too seldom to be worth a capture."""
-        bucket = next(size for size in self._buckets if size >= count)
-        if bucket in self._captured:
-            return self._captured[bucket]
-        self._misses[bucket] += 1
-        near = [size for size in self._captured if bucket < size <= NEAR * bucket]
-        if near and self._misses[bucket] < MISSES:
-            return self._captured[min(near)]
-        if self._misses[bucket] == 1:
-            return None
-        captured = self._captured[bucket] = self._capture(bucket)
-        return captured
-
     def capture_ahead(self) -> bool:
         """Capture one graph while there is nothing else to do; False if none is worth it."""
-        missed = [bucket for bucket, _ in self._misses.most_common()]
-        for bucket in (*missed, *ladder(self._max_rows)):
-            if bucket not in self._captured:
-                self._captured[bucket] = self._capture(bucket)
-                return True
-        return False
+        bucket = self._policy.ahead()
+        if bucket is not None:
+            self._capture(bucket)
+        return bucket is not None
 
     def _capture(self, bucket: int) -> "_Captured":
         lines = Lines(self._rows, bucket, self._caps)
@@ -174,7 +135,9 @@ class DecodeGraphs:
                 graph.capture_end()
         torch.cuda.current_stream().wait_stream(self._side)
         logger.debug("captured a CUDA graph of %d lines", bucket)
-        return _Captured(graph, lines, token_ids)
+        captured = self._captured[bucket] = _Captured(graph, lines, token_ids)
+        self._policy.captured.add(bucket)
+        return captured
 
     @contextmanager
     def compiling(self) -> Iterator[None]:
