@@ -40,7 +40,7 @@ def rows_class(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         tile.cache_clear()
 
 
-@pytest.mark.parametrize("num_tokens", [0, 1, 2, 8, 13, 40, 130])
+@pytest.mark.parametrize("num_tokens", [0, 1, 2, 8, 13, 40, 100, 130])
 @pytest.mark.parametrize(
     ("outputs", "inputs", "bias", "activation", "half"),
     [
@@ -93,3 +93,44 @@ def test_a_layer_may_be_filled_after_it_is_made(
     weight.fill(randn(32, 48, dtype=torch.bfloat16))
     x = randn(3, 48, dtype=torch.bfloat16)
     assert deviation(product(x), reference.linear(weight, None, None)(x)) < 0.02
+
+
+@pytest.mark.parametrize(
+    "num_tokens", [33, 64, 100, 128] if torch.cuda.is_available() else [33], ids=str
+)
+@pytest.mark.parametrize(
+    ("outputs", "inputs", "bias", "activation", "half"),
+    [
+        (1048, 2056, False, None, torch.bfloat16),  # few tiles: programs share them
+        (2056, 1500, True, None, torch.float16),
+        (17168, 528, False, "silu", torch.bfloat16),  # a tile for most multiprocessors
+        (17168, 200, True, "gelu", torch.float16),
+    ],
+)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_weights_that_fill_the_device(
+    native_ops: Ops,
+    reference: Ops,
+    layout: str,
+    outputs: int,
+    inputs: int,
+    bias: bool,
+    activation: str | None,
+    half: torch.dtype,
+    num_tokens: int,
+    randn: Callable[..., Tensor],
+    poison: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Several times: what programs leave each other must be of the same launch."""
+    tuning = pytest.importorskip("quire.kernels.matmul.tuning")
+    monkeypatch.setattr(tuning, "DEEP", 128)
+    tuning.shared_tile.cache_clear()
+    weight = layer(layout, outputs, inputs, half, randn)
+    offset = randn(outputs, dtype=half) if bias else None
+    product = native_ops.linear(weight, offset, activation)
+    for _ in range(3):
+        x = randn(num_tokens, inputs + 8, dtype=half)[:, :inputs]
+        expected = reference.linear(weight, offset, activation)(x)
+        assert deviation(product(x), expected) < (0.008 if layout == "dense" else 0.06)
+    tuning.shared_tile.cache_clear()

@@ -12,11 +12,11 @@ import triton
 from torch import Tensor
 
 from quire.kernels.activation.triton_activation import gated_act
-from quire.kernels.matmul import reference
+from quire.kernels.matmul import gluon_many_rows, reference
 from quire.kernels.matmul.triton_few_rows import few_rows_kernel
 from quire.kernels.matmul.triton_fp8 import fp8_kernel, quantize_rows_kernel
 from quire.kernels.matmul.triton_one_row import one_row_kernel
-from quire.kernels.matmul.tuning import Tile, dense_tile, fp8_tile
+from quire.kernels.matmul.tuning import SharedTile, Tile, dense_tile, fp8_tile, shared_tile
 from quire.kernels.triton_chain import chained
 from quire.quant.layouts.fp8_channel import Fp8Channel
 from quire.quant.layouts.layout import Layout
@@ -36,22 +36,28 @@ def linear(
         library: Callable[[Tensor], Tensor] = layer.scaled_mm
         if not held.is_cuda or weight.dtype != torch.bfloat16 or any(n % 16 for n in weight.shape):
             library = reference.linear(weight, bias, activation)  # torch._scaled_mm has no such
-        return _by_tokens(layer.run, library, fp8_tile, held.shape[0])
+        return _by_tokens(layer, library, fp8_tile)
     layer = _Layer(held, None, bias, activation)
     if weight.dtype == torch.float32:
         return layer.dense
-    return _by_tokens(layer.run, layer.dense, dense_tile, held.shape[0])
+    return _by_tokens(layer, layer.dense, dense_tile)
 
 
 def _by_tokens(
-    own: Callable[[Tensor, Tile], Tensor],
+    layer: "_Layer",
     library: Callable[[Tensor], Tensor],
     choose: Callable[[int, int], Tile | None],
-    num_rows: int,
 ) -> Callable[[Tensor], Tensor]:
+    num_rows, depth = layer.weight.shape
+    size = layer.weight.element_size()
+    cores = gluon_many_rows.prepare(layer.weight, layer.activation)
+
     def product(x: Tensor) -> Tensor:
+        shared = shared_tile(x.shape[0], num_rows, depth * size, size == 1, cores)
+        if shared is not None and gluon_many_rows.fits(x):
+            return layer.run_shared(x, shared)
         tile = choose(x.shape[0], num_rows)
-        return library(x) if tile is None else own(x, tile)
+        return library(x) if tile is None else layer.run(x, tile)
 
     return product
 
@@ -121,6 +127,18 @@ class _Layer:
                 x, self.weight, scale, bias, out, num_tokens, width, depth, x.stride(0),
                 TOKENS=tile.tokens, SPLIT=tile.split, **options,
             )  # fmt: skip
+        return out
+
+    def run_shared(self, x: Tensor, tile: SharedTile) -> Tensor:
+        """x [T, in] through Hopper's kernel."""
+        width = self.weight.shape[0] // (1 if self.activation is None else 2)
+        out = torch.empty((x.shape[0], width), dtype=x.dtype, device=x.device)
+        scales = None
+        if self.scale is not None:
+            x, scales = self._quantize(x)
+        gluon_many_rows.many_rows(
+            x, scales, self.weight, self.scale, self.bias, self.activation, tile, out
+        )
         return out
 
     def _quantize(self, x: Tensor) -> tuple[Tensor, Tensor]:
