@@ -6,8 +6,8 @@
 A row gives the median time of a call, what it moves or computes per second, and that as a share
 of the device's own pace in the same run: a large copy for bytes, a large bf16 matmul for
 operations. "torch" is the time of torch's own way to the same result, where it has one.
-Times are those of the device alone (`triton.testing.do_bench`, cold L2): launches from Python
-are not in them.
+Times are the device's (`triton.testing.do_bench`, cold L2). Operations of less than some 20 us
+appear as slow as Python launches them; in a step's CUDA graph they are not.
 """
 
 import argparse
