@@ -1,4 +1,4 @@
-"""POST /v1/embeddings, /v1/score and /rerank: vectors of prompts, and how alike they are.
+"""POST /v1/embeddings, /pooling, /v1/score and /rerank: vectors of prompts, and how alike they are.
 
 A score is the cosine of two vectors. Bodies are vLLM's, which are OpenAI's for embeddings and
 Cohere's and Jina's for rerank.
@@ -15,15 +15,22 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from quire.core.errors import RequestError
-from quire.core.pooling_params import PoolingParams
+from quire.core.pooling_params import PoolingParams, task_of
 from quire.engine.frontend_prompt import Prompt
 from quire.server.chat_prompt import conversation_text
+from quire.server.errors import APIError
 from quire.server.ids import answer_id, priority_of, request_id_headers
 from quire.server.job import Job
 from quire.server.json_body import json_response
 from quire.server.params import check_cache_salt
 from quire.server.prompts import Truncation, encode_text, offload, take_ids
-from quire.server.protocol.pooling import EmbeddingRequest, PoolingBody, RerankRequest, ScoreRequest
+from quire.server.protocol.pooling import (
+    EmbeddingRequest,
+    PoolingBody,
+    PoolingRequest,
+    RerankRequest,
+    ScoreRequest,
+)
 from quire.server.routes import post, state_of
 from quire.server.state import ServerState, Serving
 
@@ -36,14 +43,21 @@ router = APIRouter()
 @post(router, "/v1/embeddings", "Embeddings")
 async def create_embedding(body: EmbeddingRequest, http: Request) -> Response:
     """A vector for each text."""
-    call = _Call(http, body)
-    prompts = await call.embedding_prompts(body)
-    params = PoolingParams(
-        pooling=body.pooling, normalize=body.normalized, dimensions=body.dimensions
-    )
-    name = answer_id("embd", http, body.request_id)
-    vectors = await call.vectors(name, prompts, params)
-    return call.listing(name, prompts, "embedding", [_encoded(v, body) for v in vectors])
+    return await _Call(http, body).embedded(body, "embd", "embedding", "embedding")
+
+
+@post(router, "/pooling", "Embeddings")
+async def pool(body: PoolingRequest, http: Request) -> Response:
+    """The same under vLLM's general name."""
+    task_of(body.task)
+    return await _Call(http, body).embedded(body, "pool", "pooling", "data")
+
+
+@post(router, "/classify", "Embeddings")
+async def classify(body: dict[str, Any], http: Request) -> Response:
+    """No: it takes a head that no model here has."""
+    message = "The model does not support the Classification API; use /v1/embeddings or /pooling"
+    raise APIError(501, message, "NotImplementedError")
 
 
 @post(router, "/v1/score", "Embeddings")
@@ -63,7 +77,7 @@ async def create_score(body: ScoreRequest, http: Request) -> Response:
     vectors = await call.vectors(name, prompts, call.scoring)
     right = vectors[len(first) :]
     left = vectors[: len(first)] * (len(right) // len(first))
-    return call.listing(name, prompts, "score", list(map(_cosine, left, right)))
+    return call.listing(name, prompts, "score", "score", list(map(_cosine, left, right)))
 
 
 @post(router, "/v2/rerank", "Embeddings")
@@ -125,6 +139,18 @@ class _Call:
     @property
     def scoring(self) -> PoolingParams:
         return PoolingParams(pooling=self.body.pooling, task="score")
+
+    async def embedded(
+        self, body: EmbeddingRequest, prefix: str, kind: str, field: str
+    ) -> Response:
+        """A vector for each prompt, told as objects of `kind` with it in `field`."""
+        prompts = await self.embedding_prompts(body)
+        params = PoolingParams(
+            pooling=body.pooling, normalize=body.normalized, dimensions=body.dimensions
+        )
+        name = answer_id(prefix, self.http, body.request_id)
+        vectors = await self.vectors(name, prompts, params)
+        return self.listing(name, prompts, kind, field, [_encoded(v, body) for v in vectors])
 
     # --- prompts ---
 
@@ -206,7 +232,7 @@ class _Call:
             job.close()
 
     def listing(
-        self, name: str, prompts: Sequence[Prompt], kind: str, values: Sequence[Any]
+        self, name: str, prompts: Sequence[Prompt], kind: str, field: str, values: Sequence[Any]
     ) -> Response:
         tokens = _num_tokens(prompts)
         return self.answer(
@@ -216,7 +242,7 @@ class _Call:
                 "created": int(time.time()),
                 "model": self.model,
                 "data": [
-                    {"index": index, "object": kind, kind: value}
+                    {"index": index, "object": kind, field: value}
                     for index, value in enumerate(values)
                 ],
                 "usage": {

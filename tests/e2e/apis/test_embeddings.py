@@ -1,6 +1,7 @@
 """/v1/embeddings, /v1/score and /rerank over HTTP, with the openai client where it has them."""
 
 import base64
+import re
 import struct
 from typing import Any
 
@@ -144,6 +145,22 @@ def test_bad_bodies(http: httpx.Client, body: dict[str, Any], status: int, messa
     error = answer.json()["error"]
     assert message in error["message"]
     assert error["code"] == status
+
+
+def test_pooling(http: httpx.Client) -> None:
+    (vector,) = http.post("/v1/embeddings", json={"input": "a cat"}).json()["data"]
+    body = http.post("/pooling", json={"input": "a cat", "task": "embed"}).json()
+    assert re.fullmatch(r"pool-[0-9a-f]{16}", body["id"])
+    assert body["object"] == "list"
+    assert body["data"] == [{"index": 0, "object": "pooling", "data": vector["embedding"]}]
+    refused = http.post("/pooling", json={"input": "a cat", "task": "token_embed"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, 400)
+
+
+def test_classify(http: httpx.Client) -> None:
+    answer = http.post("/classify", json={"input": "a cat"})
+    assert answer.status_code == 501
+    assert answer.json()["error"]["type"] == "NotImplementedError"
 
 
 def test_score(http: httpx.Client) -> None:

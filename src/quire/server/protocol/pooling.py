@@ -1,4 +1,4 @@
-"""POST /v1/embeddings, /v1/score and /v1/rerank."""
+"""POST /v1/embeddings, /pooling, /v1/score and /v1/rerank."""
 
 from typing import Any, Literal
 
@@ -52,6 +52,12 @@ class EmbeddingRequest(PoolingBody):
         """Whether the vectors have length 1."""
         given = self.use_activation if self.use_activation is not None else self.normalize
         return given is not False
+
+
+class PoolingRequest(EmbeddingRequest):
+    """The same; `task` by vLLM's names."""
+
+    task: str = "embed"
 
 
 class ScoreRequest(PoolingBody):
