@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from quire.core import env
 from quire.core.config import EngineConfig
 from quire.core.kv_spec import KVGroup
 from quire.core.model_info import ModelInfo
@@ -31,7 +32,7 @@ from quire.runner.rows import DeviceRows
 from quire.runner.runner import Runner
 from quire.weights.build import build_model, model_recipe
 from quire.weights.dtypes import torch_dtype
-from quire.weights.hf_config import read_hf_config, sampling_defaults
+from quire.weights.hf_config import pooling_of, read_hf_config, sampling_defaults
 from quire.weights.progress import ProgressOption
 from quire.weights.source import ModelSource, fetch_small_files
 
