@@ -56,7 +56,7 @@ def main() -> int:
         folder = options.venv / "litellm"  # apart: it holds openai and huggingface-hub back
         if not folder.exists():
             say("Installing litellm for the tests of clients")
-            pip(python, "install", "--target", str(folder), "litellm>=1.80")
+            pip(python, "install", "--no-compile", "--target", str(folder), "litellm>=1.80")
         (options.venv / ".installed-dev").touch()
     return 0
 
