@@ -193,7 +193,7 @@ def test_wrong_parameters(llm: LLM) -> None:
         llm.score(["a", "b"], ["a", "b", "c"])
     with pytest.raises(NotYetSupportedError, match="classify"):
         llm.encode("x", pooling_task="classify")
-    with pytest.raises(ConfigError, match="pooling must be one of last, mean, cls"):
+    with pytest.raises(ConfigError, match="pooling must be one of auto, last, mean, cls"):
         LLM(pooling="max")
 
 

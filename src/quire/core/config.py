@@ -62,8 +62,10 @@ class ModelConfig:
     override_generation_config: dict[str, Any] | None = option(
         None, "Sampling defaults that differ, such as '{\"temperature\": 0.5}'."
     )
-    pooling: Pooling = option(
-        "last", "How embeddings are made of hidden states where a request does not say."
+    pooling: Literal["auto", Pooling] = option(
+        "auto",
+        "How embeddings are made of hidden states where a request does not say (auto: as the"
+        " model's 1_Pooling/config.json does, else of the last).",
     )
     max_logprobs: int = option(
         20, "Most log-probabilities per token a request may ask for; -1: any.", low=-1

@@ -58,6 +58,7 @@ def start_worker(config: EngineConfig, progress: ProgressOption = True) -> Worke
         InsufficientMemoryError: one line each, naming the remedy.
     """
     began = time.perf_counter()
+    env.bound_matmul_caches()
     caps = detect(config.device.device)
     set_device(caps)
     directory = fetch_small_files(ModelSource.of_model(config.model))
@@ -110,7 +111,7 @@ def start_worker(config: EngineConfig, progress: ProgressOption = True) -> Worke
         weight_bytes=weight_bytes,
         kv_bytes=plan.bytes,
         hidden_size=recipe.hidden_size,
-        pooling=config.model.pooling,
+        pooling=pooling_of(config.model, directory),
     )
     return Worker(runner, info, groups, resolved.async_steps)
 

@@ -4,6 +4,7 @@ Does not interpret the architecture (`models/families/` does). Imports no torch.
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from quire.core.config import ModelConfig
 from quire.core.errors import ConfigError, ModelNotFoundError, UnsupportedModelError
+from quire.core.pooling_params import Pooling
 from quire.models.families import FAMILIES, architecture_of
 
 # SamplingParams fields that a generation_config.json may set, and what says "off" there.
@@ -23,6 +25,10 @@ _DEFAULTS = (
     "presence_penalty",
     "frequency_penalty",
 )
+
+_MODE = "pooling_mode_"
+
+logger = logging.getLogger("quire")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,28 @@ def sampling_defaults(config: ModelConfig, hf: HFConfig) -> dict[str, float | in
             kind = "true or false" if flag else "a number"
             raise ConfigError(f"override_generation_config: {name} must be {kind}, got {value!r}")
     return HFConfig({}, generation | overrides).generation_defaults()
+
+
+def pooling_of(config: ModelConfig, directory: Path) -> Pooling:
+    """What was asked for; else what the file that sentence-transformers writes says; else "last".
+
+    Raises:
+        ModelNotFoundError: that file is not valid JSON.
+    """
+    if config.pooling != "auto":
+        return config.pooling
+    declared = _read_json(directory / "1_Pooling" / "config.json")
+    modes = [name for name, chosen in declared.items() if name.startswith(_MODE) and chosen is True]
+    if not modes or modes == [f"{_MODE}lasttoken"]:
+        return "last"
+    if modes in ([f"{_MODE}mean_tokens"], [f"{_MODE}cls_token"]):
+        return "mean" if "mean" in modes[0] else "cls"
+    logger.warning(
+        "the model's 1_Pooling/config.json asks for %s, which is not supported; embeddings are the"
+        " last token's (--pooling chooses)",
+        " and ".join(modes),
+    )
+    return "last"
 
 
 def read_hf_config(directory: Path) -> HFConfig:

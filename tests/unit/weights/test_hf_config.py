@@ -8,7 +8,7 @@ import pytest
 
 from quire.core.config import ModelConfig
 from quire.core.errors import ConfigError, ModelNotFoundError, UnsupportedModelError
-from quire.weights.hf_config import HFConfig, read_hf_config, sampling_defaults
+from quire.weights.hf_config import HFConfig, pooling_of, read_hf_config, sampling_defaults
 
 LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
 
@@ -113,3 +113,21 @@ def test_the_text_part_of_a_wrapper(tmp_path: Path) -> None:
     unknown = write(tmp_path, {**wrapper, "text_config": {"model_type": "unheard_of"}})
     assert unknown.wrapper is None
     assert unknown.architecture == "SomeVisionForConditionalGeneration"
+
+
+@pytest.mark.parametrize(
+    ("declared", "asked", "expected"),
+    [
+        (None, "auto", "last"),
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}, "auto", "mean"),
+        ({"pooling_mode_cls_token": True, "word_embedding_dimension": 8}, "auto", "cls"),
+        ({"pooling_mode_lasttoken": True, "include_prompt": True}, "auto", "last"),
+        ({"pooling_mode_mean_tokens": True}, "cls", "cls"),
+        ({"pooling_mode_max_tokens": True}, "auto", "last"),  # with a warning
+    ],
+)
+def test_pooling(tmp_path: Path, declared: Any, asked: Any, expected: str) -> None:
+    if declared is not None:
+        (tmp_path / "1_Pooling").mkdir()
+        (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(declared))
+    assert pooling_of(ModelConfig(pooling=asked), tmp_path) == expected
