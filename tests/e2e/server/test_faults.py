@@ -72,7 +72,7 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
     paths = os.pathsep.join(filter(None, (str(place), os.environ.get("PYTHONPATH"))))
     with Victim(
         "--max-model-len", "512", "--max-num-seqs", "64", "--kv-cache-memory-bytes", "64MiB",
-        "--stall-timeout", "1", PYTHONPATH=paths,
+        "--stall-timeout", "3", PYTHONPATH=paths,
     ) as server:  # fmt: skip
         yield server
 
@@ -138,7 +138,7 @@ def test_kill_9_under_16_streams_and_a_stall(victim: Victim) -> None:
     assert len(set(undisturbed)) > 10
     restarts, resumed = victim.metric("engine_restarts_total"), 16 * 4
     assert asyncio.run(run(True)) == undisturbed
-    assert victim.metric("engine_restarts_total") == restarts + 4
+    assert victim.metric("engine_restarts_total") == restarts + 4, victim.log()
     assert victim.metric("requests_resumed_total") == resumed
     assert victim.metric("kv_cache_usage_perc") == 0
 
