@@ -54,7 +54,7 @@ function showMaps(pools, running, pageSize) {
     paint(canvas, pool.cells, colours);
     const free = pool.cells.filter((cell) => cell === 0).length, cached = pool.cells.filter((cell) => cell === 1).length;
     const held = pool.cells.length - free - cached;
-    const each = pool.stride > 1 ? `, every ${pool.stride}th shown` : "";
+    const each = pool.stride > 1 ? `, one in ${pool.stride} shown` : "";
     const group = pools.length > 1 ? `group ${i + 1}: ` : "";
     words.textContent = `${group}${count(pool.num_pages)} pages of ${pageSize} tokens${each}: ${count(held)} held, ${count(cached)} findable`;
     canvas.setAttribute("aria-label", words.textContent);
