@@ -28,7 +28,7 @@ class AnswerFacts:
     created: int
     model: str
     fingerprint: str
-    tokenizer: Tokenizer | None
+    tokenizer: Tokenizer
     writer: TokenWriter
     return_token_ids: bool
     include_usage: bool

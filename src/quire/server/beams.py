@@ -106,7 +106,7 @@ def _check(body: GenerationBody, params: SamplingParams, width: int, max_logprob
 
 
 def _answer(
-    answer: TrackedRequest, beams: Sequence[BeamSearchSequence], tokenizer: Tokenizer | None
+    answer: TrackedRequest, beams: Sequence[BeamSearchSequence], tokenizer: Tokenizer
 ) -> TrackedRequest:
     """A prepared request as if it had generated the beams."""
     message = answer.message

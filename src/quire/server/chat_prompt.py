@@ -68,8 +68,6 @@ def conversation_text(
     Raises:
         APIError, RequestError: no template, an untrusted one, or it refuses the conversation.
     """
-    if serving.tokenizer is None:
-        raise RequestError("chat needs a tokenizer, and --skip-tokenizer-init left it out")
     if chat_template is not None and not state.config.trust_request_chat_template:
         raise APIError(400, _UNTRUSTED, "BadRequestError")
     if chat_template is not None and not any(mark in chat_template for mark in "{}\n"):

@@ -85,12 +85,11 @@ class ChatShape:
 
     def reasoning_tokens(self, readers: "Sequence[ChatReader]") -> int | None:
         """How many tokens of these choices are reasoning; None without a reasoning parser."""
-        tokenizer = self.facts.tokenizer
-        if self.reasoning_parser is None or tokenizer is None:
+        if self.reasoning_parser is None:
             return None
+        encode = self.facts.tokenizer.encode
         return sum(
-            len(tokenizer.encode("".join(reader.reasoning), add_special_tokens=False))
-            for reader in readers
+            len(encode("".join(reader.reasoning), add_special_tokens=False)) for reader in readers
         )
 
 

@@ -149,10 +149,9 @@ class CompletionAnswer:
         return text, token_ids, choice.logprobs.part(prompt, own)
 
     def _prompt_text(self, request: TrackedRequest) -> str:
-        tokenizer = self._facts.tokenizer
-        if request.prompt_text is not None or tokenizer is None:
-            return request.prompt_text or ""
-        return tokenizer.decode(request.message.prompt_token_ids)
+        if request.prompt_text is not None:
+            return request.prompt_text
+        return self._facts.tokenizer.decode(request.message.prompt_token_ids)
 
 
 _PLAIN_TAIL = (

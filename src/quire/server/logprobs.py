@@ -15,19 +15,19 @@ FLOOR = -9999.0  # what JSON says for minus infinity
 class TokenWriter:
     """How tokens are written: their text, or "token_id:N"."""
 
-    tokenizer: Tokenizer | None
+    tokenizer: Tokenizer
     as_ids: bool = False
 
     def text(self, token_id: int) -> str:
         """One token alone."""
-        if self.as_ids or self.tokenizer is None:
+        if self.as_ids:
             return f"token_id:{token_id}"
         return self.tokenizer.token_text(token_id)
 
     def raw(self, token_id: int) -> list[int]:
         """Its bytes: the true ones where the tokenizer knows them, so that the parts of a
         character can be put together."""
-        if self.as_ids or self.tokenizer is None:
+        if self.as_ids:
             return list(self.text(token_id).encode())
         pieces = self.tokenizer.pieces(skip_special_tokens=False)
         if pieces is None:

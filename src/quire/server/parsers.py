@@ -35,12 +35,10 @@ def check_parsers(config: ServerConfig) -> None:
         reasoning_format_of(config.reasoning_parser)
 
 
-def choose_parsers(
-    config: ServerConfig, tokenizer: Tokenizer | None, template: str
-) -> OutputParsers:
+def choose_parsers(config: ServerConfig, tokenizer: Tokenizer, template: str) -> OutputParsers:
     """What was asked for ("" is none), else what the chat template shows."""
     tools, reasoning = config.tool_call_parser, config.reasoning_parser
-    if tokenizer is not None and tools is None:
+    if tools is None:
         special = [tokenizer.added_tokens.get(i, "") for i in tokenizer.special_ids]
         tools = detect_tool_parser(template, special)
     if reasoning is None:
@@ -50,10 +48,8 @@ def choose_parsers(
     return OutputParsers(tools or None, reasoning or None)
 
 
-def template_source(tokenizer: Tokenizer | None, chat_template: str | None) -> str:
+def template_source(tokenizer: Tokenizer, chat_template: str | None) -> str:
     """The template that conversations with tools go through; empty if there is none."""
-    if tokenizer is None:
-        return ""
     try:
         return choose_template(tokenizer, chat_template, with_tools=True)
     except QuireError:

@@ -49,12 +49,6 @@ def encode_text(
         RequestError: it is empty, or no text at all.
         APIError: it does not fit.
     """
-    if serving.tokenizer is None:
-        raise RequestError(
-            "a text prompt needs a tokenizer, and --skip-tokenizer-init left it out;"
-            " send token ids",
-            "prompt",
-        )
     limit = serving.info.max_model_len
     if truncation.limit is None and len(text) > limit:
         widest = serving.tokenizer.max_chars_per_token()

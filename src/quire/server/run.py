@@ -88,9 +88,13 @@ async def serve_state(
 ) -> None:
     """`serve`, with everything chosen."""
     config = state.config
-    listener = _listen(config)
-    server = _HTTPServer(_uvicorn_config(state))
+    try:
+        server = _HTTPServer(_uvicorn_config(state))
+    except (OSError, ValueError) as error:  # also what the TLS library raises
+        files = f"--ssl-certfile {config.ssl_certfile}, --ssl-keyfile {config.ssl_keyfile}"
+        raise ConfigError(f"TLS cannot be set up with {files}: {error}") from None
     stop = _Stop(state, server)
+    listener = _listen(config)
     with stop.on_signals(), contextlib.closing(listener):
         serving = asyncio.create_task(server.serve(sockets=[listener]), name="quire-http")
         loading = asyncio.create_task(_load(state), name="quire-load")
@@ -179,7 +183,9 @@ class _Stop:
 
 def _uvicorn_config(state: ServerState) -> uvicorn.Config:
     config = state.config
-    return uvicorn.Config(
+    if config.ssl_keyfile and not config.ssl_certfile:
+        raise ConfigError("--ssl-keyfile needs --ssl-certfile, the certificate that belongs to it")
+    made = uvicorn.Config(
         state.metrics.wrap(create_app(state)),
         loop="none",
         http="httptools",
@@ -198,6 +204,8 @@ def _uvicorn_config(state: ServerState) -> uvicorn.Config:
         ssl_cert_reqs=config.ssl_cert_reqs,
         ssl_ciphers=config.ssl_ciphers or "TLSv1",  # uvicorn's own default
     )
+    made.load()
+    return made
 
 
 def _listen(config: ServerConfig) -> socket.socket:

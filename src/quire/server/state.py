@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import quire
 from quire.core.config import EngineConfig
-from quire.core.errors import EngineDeadError, QuireError
+from quire.core.errors import ConfigError, EngineDeadError, QuireError
 from quire.core.messages import AbortRequests, AddRequest, StepOutputs
 from quire.core.model_info import ModelInfo
 from quire.engine.frontend import RequestTracker
@@ -42,7 +42,7 @@ class Serving:
 
     dispatcher: Dispatcher
     info: ModelInfo
-    tokenizer: Tokenizer | None
+    tokenizer: Tokenizer
     parsers: OutputParsers
     chat_template: str | None  # the server's own choice; None: the tokenizer's
     template_source: str  # of the template that applies with tools; empty without one
@@ -55,6 +55,9 @@ class ServerState:
 
     Args:
         engine_factory: makes the engine; it is started by `start`.
+
+    Raises:
+        ConfigError: the options contradict each other, or name what there is not.
     """
 
     def __init__(
@@ -66,6 +69,8 @@ class ServerState:
         metrics: ServerMetrics | None = None,
     ) -> None:
         check_parsers(server_config)
+        if engine_config.model.skip_tokenizer_init:
+            raise ConfigError("a server needs a tokenizer; leave skip_tokenizer_init off")
         self.engine_config = engine_config
         self.config = server_config
         self.metrics = metrics or ServerMetrics(self.model_names[0])
@@ -111,6 +116,7 @@ class ServerState:
         self._serving = self._assemble(opening.result(), loading.result())
 
     def _assemble(self, tokenizer: Tokenizer | None, info: ModelInfo) -> Serving:
+        assert tokenizer is not None, "skip_tokenizer_init is refused"
         tracker = RequestTracker(tokenizer, info, self.engine_config.model.max_logprobs)
         template = template_source(tokenizer, self._chat_template)
         return Serving(

@@ -11,7 +11,6 @@ from quire.server.prompts import offload
 from quire.server.protocol.tokenize import DetokenizeRequest, TokenizeRequest
 from quire.server.routes import post, state_of
 from quire.server.state import ServerState, Serving
-from quire.text.tokenizer import Tokenizer
 
 router = APIRouter()
 
@@ -29,7 +28,7 @@ async def tokenize(body: TokenizeRequest, http: Request) -> Response:
 
 
 def _tokenize(state: ServerState, serving: Serving, body: TokenizeRequest) -> dict[str, Any]:
-    tokenizer = _tokenizer(serving)
+    tokenizer = serving.tokenizer
     if body.prompt is not None:
         text, special = body.prompt, body.add_special_tokens is not False
     else:
@@ -64,7 +63,6 @@ async def detokenize(body: DetokenizeRequest, http: Request) -> Response:
     state = state_of(http)
     serving = state.ready()
     state.check_model(body.model)
-    tokenizer = _tokenizer(serving)
     for token_id in body.tokens:
         if not 0 <= token_id < serving.info.vocab_size:
             raise RequestError(
@@ -72,11 +70,5 @@ async def detokenize(body: DetokenizeRequest, http: Request) -> Response:
                 "tokens",
                 token_id,
             )
-    text = await offload(len(body.tokens), tokenizer.decode, body.tokens)
+    text = await offload(len(body.tokens), serving.tokenizer.decode, body.tokens)
     return json_response({"prompt": text})
-
-
-def _tokenizer(serving: Serving) -> Tokenizer:
-    if serving.tokenizer is None:
-        raise RequestError("there is no tokenizer: --skip-tokenizer-init left it out")
-    return serving.tokenizer
