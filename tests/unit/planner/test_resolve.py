@@ -59,6 +59,7 @@ def test_defaults_by_device() -> None:
         8192,
         1,
     )
+    assert run(TURING).max_num_seqs == 256  # 16 GB hold the keys and values of fewer
     assert (cpu.device, cpu.max_num_seqs, cpu.max_num_batched_tokens, cpu.async_steps) == (
         "cpu",
         128,
