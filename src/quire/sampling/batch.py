@@ -12,17 +12,8 @@ from torch import Tensor
 
 from quire.sampling.bias import BannedSequences, SparseBias
 from quire.sampling.penalties import Penalties
-from quire.sampling.processors import Processor
-from quire.sampling.rows import Feature, RowExtras, RowNumbers, RowTable
+from quire.sampling.rows import Feature, RowExtras, RowTable
 from quire.sampling.upload import upload
-
-
-@dataclass(frozen=True, slots=True)
-class MaskedLines:
-    """The n lines that have a token mask, and their rows: [n] int64."""
-
-    lines: Tensor
-    rows: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +24,27 @@ class LogprobLines:
     index: Tensor | None
     num_top: tuple[int, ...]
 
+    def of(self, values: Tensor) -> Tensor:
+        """Theirs, of every line's values [S, ...]."""
+        return values if self.index is None else values.index_select(0, self.index)
 
-@dataclass(frozen=True, slots=True)
+
 class SamplingBatch:
-    """The S lines of a step. What is None is not in use."""
+    """The S lines of a step, `rows` [S]. What is None is not in use."""
 
-    rows: np.ndarray
-    numbers: RowNumbers
-    masked: MaskedLines | None
-    banned_sequences: BannedSequences | None
-    bias: SparseBias | None
-    processors: tuple[tuple[int, int, tuple[Processor, ...]], ...]  # (line, row, theirs)
-    penalties: Penalties | None
-    logprobs: LogprobLines | None
+    def __init__(self, table: RowTable, rows: np.ndarray) -> None:
+        table.refresh()
+        self.rows = rows.copy()
+        self._table = table
+        self._features = table.features[rows]
+        device_rows = upload(rows.astype(np.int64), table.device)
+        self.numbers = table.gather(device_rows)
+        self.masked = self._masked(device_rows)
+        self.banned_sequences = self._banned_sequences()
+        self.bias = self._bias()
+        self.processors = [(n, row, x.processors) for n, row, x in self._extras(Feature.PROCESSORS)]
+        self.penalties = self._penalties(device_rows)
+        self.logprobs = self._logprobs()
 
     @property
     def changes_logits(self) -> bool:
@@ -53,42 +52,15 @@ class SamplingBatch:
         steps = (self.masked, self.banned_sequences, self.bias, self.processors, self.penalties)
         return any(steps)
 
-    @staticmethod
-    def build(table: RowTable, rows: np.ndarray) -> "SamplingBatch":
-        """Put the lines of `rows` [S] together."""
-        table.refresh()
-        device_rows = upload(rows.astype(np.int64), table.device)
-        numbers = table.gather(device_rows)
-        lines = _Lines(table, rows, device_rows)
-        return SamplingBatch(
-            rows=rows.copy(),
-            numbers=numbers,
-            masked=lines.masked(),
-            banned_sequences=lines.banned_sequences(),
-            bias=lines.bias(),
-            processors=lines.processors(),
-            penalties=lines.penalties(numbers),
-            logprobs=lines.logprobs(),
-        )
-
-
-class _Lines:
-    """Finds which lines use a feature and builds its tensors."""
-
-    def __init__(self, table: RowTable, rows: np.ndarray, device_rows: Tensor) -> None:
-        self._table = table
-        self._rows = rows
-        self._device_rows = device_rows
-        self._features = table.features[rows]
-
-    def masked(self) -> MaskedLines | None:
+    def _masked(self, device_rows: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The lines [n] int64 that have a token mask, and their rows."""
         lines = self._using(Feature.MASK)
         if not lines.size:
             return None
         index = upload(lines, self._table.device)
-        return MaskedLines(index, self._device_rows.index_select(0, index))
+        return index, device_rows.index_select(0, index)
 
-    def banned_sequences(self) -> BannedSequences | None:
+    def _banned_sequences(self) -> BannedSequences | None:
         words = [
             (line, row, extras.num_prompt_tokens, ids)
             for line, row, extras in self._extras(Feature.BANNED_SEQUENCES)
@@ -98,7 +70,7 @@ class _Lines:
             return None
         return BannedSequences.build(words, self._table.vocab_size, self._table.device)
 
-    def bias(self) -> SparseBias | None:
+    def _bias(self) -> SparseBias | None:
         found = [(line, extras.additions) for line, _, extras in self._extras(Feature.BIAS)]
         if not found:
             return None
@@ -111,19 +83,14 @@ class _Lines:
             device=self._table.device,
         )
 
-    def processors(self) -> tuple[tuple[int, int, tuple[Processor, ...]], ...]:
-        return tuple(
-            (line, row, extras.processors) for line, row, extras in self._extras(Feature.PROCESSORS)
-        )
-
-    def penalties(self, numbers: RowNumbers) -> Penalties | None:
-        lines = self._using(Feature.PENALTIES)
+    def _penalties(self, device_rows: Tensor) -> Penalties | None:
+        lines, numbers = self._using(Feature.PENALTIES), self.numbers
         if not lines.size:
             return None
         index = upload(lines, self._table.device)
         return Penalties(
             lines=index,
-            rows=self._device_rows.index_select(0, index),
+            rows=device_rows.index_select(0, index),
             num_prompt_tokens=numbers.num_prompt_tokens.index_select(0, index),
             repetition=numbers.repetition.index_select(0, index),
             frequency=numbers.frequency.index_select(0, index),
@@ -131,12 +98,12 @@ class _Lines:
             count=self._using(Feature.COUNTS).size > 0,
         )
 
-    def logprobs(self) -> LogprobLines | None:
+    def _logprobs(self) -> LogprobLines | None:
         lines = self._using(Feature.LOGPROBS)
         if not lines.size:
             return None
         num_top = tuple(e.num_logprobs for _, _, e in self._extras(Feature.LOGPROBS))
-        everyone = lines.size == self._rows.size
+        everyone = lines.size == self.rows.size
         index = None if everyone else upload(lines, self._table.device)
         return LogprobLines(lines.tolist(), index, num_top)
 
@@ -148,7 +115,7 @@ class _Lines:
         """(line, row, extras) of the lines that use `feature`."""
         found = []
         for line in self._using(feature).tolist():
-            row = int(self._rows[line])
+            row = int(self.rows[line])
             extras = self._table.extras[row]
             assert extras is not None, f"row {row} was released"
             found.append((line, row, extras))

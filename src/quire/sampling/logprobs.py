@@ -55,26 +55,21 @@ class LogprobTensors:
         ]
 
 
-@dataclass(frozen=True, slots=True)
-class RawLogprobs:
-    """The log-probabilities of some lines [n, V] fp32, taken before the logits are changed."""
+def raw_logprobs(logits: Tensor) -> Tensor:
+    """[n, V] fp32, to be taken before the logits are changed."""
+    return torch.log_softmax(logits, dim=-1, dtype=torch.float32)
 
-    values: Tensor
 
-    @staticmethod
-    def of(logits: Tensor) -> "RawLogprobs":
-        return RawLogprobs(torch.log_softmax(logits, dim=-1, dtype=torch.float32))
-
-    def pick(self, targets: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-        """targets [n] (-1 where there is none) -> token ids, logprobs [n, 1 + k], ranks [n]."""
-        targets = targets.long().clamp(min=0).unsqueeze(1)
-        chosen = self.values.gather(1, targets)
-        ranks = (self.values > chosen).sum(dim=1) + 1
-        if k == 0:
-            return targets, chosen, ranks
-        top = self.values.topk(k, dim=1)
-        token_ids = torch.cat((targets, top.indices), dim=1)
-        return token_ids, torch.cat((chosen, top.values), dim=1), ranks
+def pick(values: Tensor, targets: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """values [n, V], targets [n] (-1: none) -> token ids, logprobs [n, 1 + k], ranks [n]."""
+    targets = targets.long().clamp(min=0).unsqueeze(1)
+    chosen = values.gather(1, targets)
+    ranks = (values > chosen).sum(dim=1) + 1
+    if k == 0:
+        return targets, chosen, ranks
+    top = values.topk(k, dim=1)
+    token_ids = torch.cat((targets, top.indices), dim=1)
+    return token_ids, torch.cat((chosen, top.values), dim=1), ranks
 
 
 def resolve_k(k: int, vocab_size: int) -> int:
@@ -88,7 +83,7 @@ def prompt_logprobs(logits: Tensor, targets: Tensor, k: int, max_elements: int) 
     k = resolve_k(k, vocab_size)
     group = max(1, max_elements // vocab_size)
     parts = [
-        RawLogprobs.of(some).pick(their, k)
+        pick(raw_logprobs(some), their, k)
         for some, their in zip(logits.split(group), targets.split(group), strict=True)
     ]
     token_ids, logprobs, ranks = (torch.cat(part) for part in zip(*parts, strict=True))

@@ -27,8 +27,8 @@ from torch import Tensor
 
 from quire.core.plan import RowStart
 from quire.kernels.table import Ops
-from quire.sampling.batch import LogprobLines, SamplingBatch
-from quire.sampling.logprobs import LogprobTensors, RawLogprobs, prompt_logprobs
+from quire.sampling.batch import SamplingBatch
+from quire.sampling.logprobs import LogprobTensors, pick, prompt_logprobs, raw_logprobs
 from quire.sampling.processors import HostTokens, run_processors
 from quire.sampling.rows import RowNumbers, RowTable
 from quire.sampling.token_mask import apply_masks
@@ -140,12 +140,14 @@ class Sampler:
             return SamplerOutput(torch.empty(0, dtype=torch.int64, device=self._device))
         assert logits.shape == (len(rows), self.vocab_size), f"logits are {tuple(logits.shape)}"
         batch = self._batch_of(rows)
-        raw = _raw_logprobs(logits, batch.logprobs) if batch.logprobs else None
+        asked = batch.logprobs
+        raw = None if asked is None else raw_logprobs(asked.of(logits))
         if batch.changes_logits:
             logits = logits.float().contiguous()  # the sparse changes index it flat
         if batch.masked:
-            masks = self._table.mask.device_masks().index_select(0, batch.masked.rows)
-            apply_masks(logits, batch.masked.lines, masks, MAX_ELEMENTS)
+            lines, masked_rows = batch.masked
+            masks = self._table.mask.device_masks().index_select(0, masked_rows)
+            apply_masks(logits, lines, masks, MAX_ELEMENTS)
         if batch.banned_sequences:
             batch.banned_sequences.apply(logits, positions, tokens)
         if batch.bias:
@@ -155,10 +157,11 @@ class Sampler:
             columns = tokens.shape[1] if max_position is None else max_position
             batch.penalties.apply(logits, positions, tokens, columns, MAX_ELEMENTS)
         token_ids = self._draw_lines(logits, batch.numbers, positions)
-        if raw is None or batch.logprobs is None:
+        if raw is None or asked is None:
             return SamplerOutput(token_ids, errors=errors)
-        logprobs = _chosen_logprobs(raw, token_ids, batch.logprobs)
-        return SamplerOutput(token_ids, logprobs, batch.logprobs.lines, errors)
+        picked = pick(raw, asked.of(token_ids), max(asked.num_top))
+        logprobs = LogprobTensors.build(*picked, asked.num_top)
+        return SamplerOutput(token_ids, logprobs, asked.lines, errors)
 
     @torch.inference_mode()
     def prompt_logprobs(self, logits: Tensor, targets: Tensor, k: int) -> LogprobTensors:
@@ -179,20 +182,9 @@ class Sampler:
             and np.array_equal(batch.rows, rows)
         ):
             return batch
-        self._batch = SamplingBatch.build(self._table, rows)
+        self._batch = SamplingBatch(self._table, rows)
         self._batch_version = self._table.version
         return self._batch
-
-
-def _raw_logprobs(logits: Tensor, asked: LogprobLines) -> RawLogprobs:
-    lines = logits if asked.index is None else logits.index_select(0, asked.index)
-    return RawLogprobs.of(lines)
-
-
-def _chosen_logprobs(raw: RawLogprobs, token_ids: Tensor, asked: LogprobLines) -> LogprobTensors:
-    targets = token_ids if asked.index is None else token_ids.index_select(0, asked.index)
-    picked = raw.pick(targets, max(asked.num_top))
-    return LogprobTensors.build(*picked, asked.num_top)
 
 
 def _run_all_processors(
