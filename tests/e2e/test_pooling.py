@@ -203,7 +203,7 @@ def test_wrong_parameters(llm: LLM) -> None:
         ({"pooling": "max"}, "pooling must be one of last, mean, cls, got 'max'"),
         ({"dimensions": 0}, "dimensions must be at least 1, got 0"),
         ({"dimensions": 1.5}, "dimensions must be an integer, got 1.5"),
-        ({"truncate_prompt_tokens": -2}, "truncate_prompt_tokens must be at least 1 or -1, got -2"),
+        ({"truncate_prompt_tokens": -2}, "truncate_prompt_tokens must be at least -1, got -2"),
         ({"task": "cook"}, "task must be one of embed, score, got 'cook'"),
     ],
 )

@@ -50,12 +50,20 @@ def read_value(option: Option, value: Any, where: str) -> Any:
     if str(value).strip().lower() in option.automatic:
         return AUTOMATIC
     try:
-        read = _FROM_TEXT[option.kind](value) if isinstance(value, str) else _typed(option, value)
-    except (ValueError, LookupError):
+        read = _FROM_TEXT[option.kind](_text(option, value))
+    except (ValueError, LookupError, TypeError):
         raise ConfigError(unfit(option, where, value)) from None
     if not fits(option, read):
         raise ConfigError(unfit(option, where, value))
     return read
+
+
+def _text(option: Option, value: Any) -> str:
+    """A YAML value as it would be written on the command line."""
+    for kind, written in (("switch", bool), ("json", dict)):
+        if not isinstance(value, str) and isinstance(value, written) != (option.kind == kind):
+            raise ValueError(value)
+    return json.dumps(value) if isinstance(value, dict | list | tuple) else str(value)
 
 
 def quantity(text: str) -> int:
@@ -96,24 +104,3 @@ _FROM_TEXT: dict[Kind, Callable[[str], Any]] = {
     "json": _object,
     "list": words,
 }
-_TYPES: dict[Kind, type | tuple[type, ...]] = {
-    "switch": bool,
-    "str": (int, float),  # YAML's reading of a text such as 2024
-    "json": dict,
-    "list": (list, tuple, int),
-}
-
-
-def _typed(option: Option, value: Any) -> Any:
-    kind = option.kind
-    allowed = _TYPES.get(kind, object)
-    if not isinstance(value, allowed) or (isinstance(value, bool) and kind != "switch"):
-        raise ValueError(value)
-    if kind == "str":
-        return str(value)
-    if kind == "list":
-        items = value if isinstance(value, list | tuple) else [value]
-        if not all(isinstance(item, str | int) for item in items):
-            raise ValueError(value)
-        return tuple(str(item).strip() for item in items)
-    return value

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from quire.core.errors import NotYetSupportedError, RequestError
+from quire.core.errors import NotYetSupportedError
+from quire.core.sampling_params import ANY, in_range, refuse
 
 Pooling = Literal["last", "mean", "cls"]
 PoolingTask = Literal["embed", "score"]
@@ -40,17 +41,15 @@ class PoolingParams:
 
     def __post_init__(self) -> None:
         if self.pooling is not None and self.pooling not in POOLINGS:
-            _refuse("pooling", self.pooling, f"must be one of {', '.join(POOLINGS)}")
+            refuse("pooling", self.pooling, f"must be one of {', '.join(POOLINGS)}")
         if self.task not in get_args(PoolingTask):
-            _refuse("task", self.task, f"must be one of {', '.join(get_args(PoolingTask))}")
-        for name, low in (("dimensions", 1), ("truncate_prompt_tokens", -1)):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int):
-                _refuse(name, value, "must be an integer")
-            if value < low or (low < 0 and value == 0):
-                _refuse(name, value, "must be at least 1" + (" or -1" if low < 0 else ""))
+            refuse("task", self.task, f"must be one of {', '.join(get_args(PoolingTask))}")
+        if self.dimensions is not None:
+            in_range("dimensions", self.dimensions, 1, ANY, integer=True)
+        if self.truncate_prompt_tokens is not None:
+            in_range("truncate_prompt_tokens", self.truncate_prompt_tokens, -1, ANY, integer=True)
+        if self.truncate_prompt_tokens == 0:
+            refuse("truncate_prompt_tokens", 0, "must be -1 or at least 1")
 
     @property
     def needs_every_token(self) -> bool:
@@ -65,7 +64,7 @@ def check_dimensions(params: PoolingParams, hidden_size: int) -> None:
         RequestError: naming both numbers.
     """
     if params.dimensions is not None and params.dimensions > hidden_size:
-        _refuse("dimensions", params.dimensions, f"must be at most the model's {hidden_size}")
+        refuse("dimensions", params.dimensions, f"must be at most the model's {hidden_size}")
 
 
 def task_of(name: str) -> PoolingTask:
@@ -78,9 +77,5 @@ def task_of(name: str) -> PoolingTask:
     if name in _NOT_YET:
         raise NotYetSupportedError(f"the pooling task '{name}' is not supported yet; use 'embed'")
     if name not in _EMBED:
-        _refuse("pooling_task", name, "must be 'embed' or 'score'")
+        refuse("pooling_task", name, "must be 'embed' or 'score'")
     return "score" if name == "score" else "embed"
-
-
-def _refuse(name: str, value: object, rule: str) -> None:
-    raise RequestError(f"{name} {rule}, got {value!r}", name, value)

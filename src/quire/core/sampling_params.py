@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from quire.core.errors import RequestError
 from quire.core.structured_outputs import StructuredOutputsParams
@@ -16,22 +16,22 @@ MAX_PATTERN_SIZE = 1024  # tokens; every size is looked for after every token
 MIN_TEMPERATURE = 1e-2
 LOGIT_BIAS_LIMIT = 100.0
 
-_ANY = 2**31 - 1
+ANY = 2**31 - 1
 _RANGES: tuple[tuple[str, float, float, bool], ...] = (  # name, from, to, whole numbers only
     ("n", 1, MAX_N, True),
     ("presence_penalty", -2.0, 2.0, False),
     ("frequency_penalty", -2.0, 2.0, False),
     ("repetition_penalty", 0.0, float("inf"), False),
     ("temperature", 0.0, float("inf"), False),
-    ("top_p", -_ANY, _ANY, False),  # (0, 1], see below
-    ("top_k", -1, _ANY, True),
+    ("top_p", -ANY, ANY, False),  # (0, 1], see below
+    ("top_k", -1, ANY, True),
     ("min_p", 0.0, 1.0, False),
     ("seed", -(2**63), 2**63 - 1, True),
-    ("max_tokens", 1, _ANY, True),
-    ("min_tokens", 0, _ANY, True),
-    ("logprobs", -1, _ANY, True),
-    ("prompt_logprobs", -1, _ANY, True),
-    ("truncate_prompt_tokens", -1, _ANY, True),
+    ("max_tokens", 1, ANY, True),
+    ("min_tokens", 0, ANY, True),
+    ("logprobs", -1, ANY, True),
+    ("prompt_logprobs", -1, ANY, True),
+    ("truncate_prompt_tokens", -1, ANY, True),
 )
 _MAY_BE_NONE = ("seed", "max_tokens", "logprobs", "prompt_logprobs", "truncate_prompt_tokens")
 
@@ -49,12 +49,12 @@ class RepetitionDetection:
     min_count: int = 2
 
     def __post_init__(self) -> None:
-        _in_range("max_pattern_size", self.max_pattern_size, 0, MAX_PATTERN_SIZE, integer=True)
-        _in_range("min_pattern_size", self.min_pattern_size, 0, 2**31 - 1, integer=True)
-        _in_range("min_count", self.min_count, 2, 2**31 - 1, integer=True)
+        in_range("max_pattern_size", self.max_pattern_size, 0, MAX_PATTERN_SIZE, integer=True)
+        in_range("min_pattern_size", self.min_pattern_size, 0, ANY, integer=True)
+        in_range("min_count", self.min_count, 2, ANY, integer=True)
         if 0 < self.max_pattern_size < self.min_pattern_size:
             rule = f"must be at most max_pattern_size={self.max_pattern_size}"
-            _refuse("min_pattern_size", self.min_pattern_size, rule)
+            refuse("min_pattern_size", self.min_pattern_size, rule)
 
     @property
     def reach(self) -> int:
@@ -164,34 +164,34 @@ class SamplingParams:
         for name, low, high, integer in _RANGES:
             value = getattr(self, name)
             if value is not None or name not in _MAY_BE_NONE:
-                _in_range(name, value, low, high, integer=integer)
+                in_range(name, value, low, high, integer=integer)
         if self.repetition_penalty <= 0:
-            _refuse("repetition_penalty", self.repetition_penalty, "must be greater than 0")
+            refuse("repetition_penalty", self.repetition_penalty, "must be greater than 0")
         if not 0 < self.top_p <= 1:
-            _refuse("top_p", self.top_p, "must be in (0, 1]")
+            refuse("top_p", self.top_p, "must be in (0, 1]")
         if 0.0 < self.temperature < MIN_TEMPERATURE:
             self.temperature = MIN_TEMPERATURE
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
-            _refuse("min_tokens", self.min_tokens, f"must be at most max_tokens={self.max_tokens}")
+            refuse("min_tokens", self.min_tokens, f"must be at most max_tokens={self.max_tokens}")
         if self.truncate_prompt_tokens == 0:
-            _refuse("truncate_prompt_tokens", 0, "must be -1 or at least 1")
+            refuse("truncate_prompt_tokens", 0, "must be -1 or at least 1")
         if self.temperature == 0.0 and self.n > 1:
-            _refuse("n", self.n, "must be 1 with temperature=0: greedy sequences are all alike")
+            refuse("n", self.n, "must be 1 with temperature=0: greedy sequences are all alike")
         assert isinstance(self.stop, list)
         if len(self.stop) > MAX_STOP_STRINGS:
-            _refuse("stop", len(self.stop), f"holds more than {MAX_STOP_STRINGS} strings")
+            refuse("stop", len(self.stop), f"holds more than {MAX_STOP_STRINGS} strings")
         for word in self.stop:
             if not isinstance(word, str) or not word:
-                _refuse("stop", word, "must hold non-empty strings")
+                refuse("stop", word, "must hold non-empty strings")
         if self.stop and not self.detokenize:
-            _refuse("stop", self.stop, "needs detokenize=True; use stop_token_ids with token ids")
+            refuse("stop", self.stop, "needs detokenize=True; use stop_token_ids with token ids")
         if self.bad_words and len(self.bad_words) > MAX_BAD_WORDS:
-            _refuse("bad_words", len(self.bad_words), f"holds more than {MAX_BAD_WORDS} words")
+            refuse("bad_words", len(self.bad_words), f"holds more than {MAX_BAD_WORDS} words")
         for word in self.bad_words or []:
             if not isinstance(word, str) or not word:
-                _refuse("bad_words", word, "must hold non-empty strings")
+                refuse("bad_words", word, "must hold non-empty strings")
         if self.allowed_token_ids is not None and not self.allowed_token_ids:
-            _refuse("allowed_token_ids", [], "must not be empty; leave it out to allow every token")
+            refuse("allowed_token_ids", [], "must not be empty; leave it out to allow every token")
         if self.logit_bias:
             try:
                 self.logit_bias = {
@@ -199,11 +199,11 @@ class SamplingParams:
                     for token, bias in self.logit_bias.items()
                 }
             except (TypeError, ValueError):
-                _refuse("logit_bias", self.logit_bias, "must map token ids to numbers")
+                refuse("logit_bias", self.logit_bias, "must map token ids to numbers")
 
         wanted = self.structured_outputs
         if wanted is not None and not isinstance(wanted, StructuredOutputsParams):
-            _refuse("structured_outputs", wanted, "must be a StructuredOutputsParams")
+            refuse("structured_outputs", wanted, "must be a StructuredOutputsParams")
 
     @property
     def greedy(self) -> bool:
@@ -235,29 +235,27 @@ class BeamSearchParams:
     include_stop_str_in_output: bool = False
 
     def __post_init__(self) -> None:
-        _in_range("beam_width", self.beam_width, 1, 1024, integer=True)
-        _in_range("max_tokens", self.max_tokens, 1, 2**31 - 1, integer=True)
-        _in_range("temperature", self.temperature, 0.0, float("inf"))
+        in_range("beam_width", self.beam_width, 1, 1024, integer=True)
+        in_range("max_tokens", self.max_tokens, 1, ANY, integer=True)
+        in_range("temperature", self.temperature, 0.0, float("inf"))
 
 
-def _number(name: str, value: object) -> None:
+def in_range(name: str, value: object, low: float, high: float, *, integer: bool = False) -> None:
+    """Refuse what is no number, no whole one, or outside [low, high]."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
-        _refuse(name, value, "must be a number")
-
-
-def _in_range(name: str, value: object, low: float, high: float, *, integer: bool = False) -> None:
-    _number(name, value)
+        refuse(name, value, "must be a number")
     if integer and not isinstance(value, int):
-        _refuse(name, value, "must be an integer")
-    if not low <= value <= high:  # type: ignore[operator]
-        if high < 2**31 - 1:
+        refuse(name, value, "must be an integer")
+    if not low <= value <= high:
+        if high < ANY:
             bound = f"must be in [{low:g}, {high:g}]"
-        elif value < low:  # type: ignore[operator]
+        elif value < low:
             bound = f"must be at least {low if integer else format(low, 'g')}"
         else:
             bound = f"must be at most {high}"
-        _refuse(name, value, bound)
+        refuse(name, value, bound)
 
 
-def _refuse(name: str, value: object, rule: str) -> None:
+def refuse(name: str, value: object, rule: str) -> NoReturn:
+    """Raise for a field."""
     raise RequestError(f"{name} {rule}, got {value!r}", name, value)
