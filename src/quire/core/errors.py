@@ -58,6 +58,11 @@ class EngineDeadError(QuireError, RuntimeError):
     """The engine stopped for a reason given in the message; this handle is unusable."""
 
 
+def one_line(error: BaseException, length: int = 300) -> str:
+    """What an error of somebody else's says, on one line; its class where it says nothing."""
+    return " ".join(str(error).split())[:length] or type(error).__name__
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` for the closest known name, or an empty string."""
     hits = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

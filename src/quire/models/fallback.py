@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from quire.core.errors import CheckpointError, UnsupportedModelError
+from quire.core.errors import CheckpointError, UnsupportedModelError, one_line
 from quire.kernels.batch import AttentionBatch, LayerCache, StepInputs
 from quire.kernels.table import Ops
 from quire.models.fallback_recipe import (
@@ -230,8 +230,7 @@ def load_fallback(
         raise
     except Exception as error:  # readers, converters and constructors may raise anything
         raise CheckpointError(
-            f"transformers {transformers.__version__} cannot load {directory}: "
-            f"{' '.join(str(error).split())[:300]}"
+            f"transformers {transformers.__version__} cannot load {directory}: {one_line(error)}"
         ) from error
     missing = sorted(report["missing_keys"])
     if missing:

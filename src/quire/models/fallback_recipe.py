@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quire.core.errors import UnsupportedModelError
+from quire.core.errors import UnsupportedModelError, one_line
 from quire.core.kv_spec import KVGroup
 from quire.models.recipe import group_by_window
 
@@ -176,7 +176,7 @@ def make_model(config: Any, dtype: torch.dtype, trust_remote_code: bool) -> Any:
         if isinstance(error, KeyError) and error.args == (ATTENTION,):
             raise UnsupportedModelError("its attention cannot be replaced") from error
         raise UnsupportedModelError(
-            f"transformers {transformers.__version__} cannot build it ({_one_line(error)})"
+            f"transformers {transformers.__version__} cannot build it ({one_line(error)})"
         ) from error
     return model.eval()
 
@@ -229,7 +229,7 @@ def _discover(model: Any, config: Any) -> tuple[FallbackLayer, ...]:
     except UnsupportedModelError:
         raise
     except Exception as error:  # a model's own forward may raise anything
-        raise UnsupportedModelError(f"its forward fails ({_one_line(error)})") from error
+        raise UnsupportedModelError(f"its forward fails ({one_line(error)})") from error
     text = config.get_text_config(decoder=True)
     expected = int(text.num_hidden_layers)
     if not layers:
@@ -278,7 +278,7 @@ def _read_config(directory: Path, hf_config: Mapping[str, Any], trust_remote_cod
     except Exception as error:  # a config class may raise anything
         raise UnsupportedModelError(
             f"transformers {transformers.__version__} cannot read this config.json: "
-            f"{_one_line(error)}"
+            f"{one_line(error)}"
         ) from error
 
 
@@ -296,8 +296,3 @@ def _max_position(text: Any) -> int:
         if isinstance(value := getattr(text, name, None), int) and value > 0:
             return value
     return 2048
-
-
-def _one_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {(lines or [''])[0][:200]}"

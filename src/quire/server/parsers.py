@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from quire.core.errors import QuireError
 from quire.server.config import ServerConfig
 from quire.text.chat import choose_template
-from quire.text.reasoning.detect import detect_reasoning_parser
-from quire.text.reasoning.formats import reasoning_format_of
+from quire.text.reasoning.formats import detect_reasoning_parser, reasoning_format_of
 from quire.text.tokenizer import Tokenizer
 from quire.text.tools.detect import detect_tool_parser
 from quire.text.tools.parser import tool_format_of

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quire.core.errors import RequestError
+from quire.core.errors import RequestError, one_line
 from quire.core.structured_outputs import StructuredOutputsParams
 from quire.structured.check import constraint_key, grammar_of
 from quire.structured.state import GrammarError, GrammarState, GrammarStatus, Matcher
@@ -222,7 +222,7 @@ class Grammars:
                 self._compile(key)
             return
         for _, states in self._waiting.values():
-            self._begin(states, f"structured outputs are not available: {_reason(job.error)}")
+            self._begin(states, f"structured outputs are not available: {one_line(job.error)}")
             self._changed += states
         self._waiting.clear()
 
@@ -266,13 +266,9 @@ def _step(matcher: Matcher, token_ids: list[int]) -> np.ndarray | None:
     return None if matcher.complete else matcher.next_mask()
 
 
-def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def _unusable(error: BaseException) -> str:
-    return f"the grammar cannot be used: {_reason(error)}"
+    return f"the grammar cannot be used: {one_line(error)}"
 
 
 def _lost(error: BaseException) -> str:
-    return f"the grammar could not be followed: {_reason(error)}"
+    return f"the grammar could not be followed: {one_line(error)}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from llguidance.gbnf_to_lark import gbnf_to_lark
 
-from quire.core.errors import RequestError
+from quire.core.errors import RequestError, one_line
 from quire.structured.json_schema import JsonStyle, schema_text
 from quire.structured.limits import (
     MAX_GBNF_BYTES,
@@ -126,8 +126,9 @@ def _from_gbnf(text: str, parameter: str) -> str:
     try:
         return gbnf_to_lark(text)
     except Exception as error:  # the translator raises bare exceptions of several kinds
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise RequestError(f"{parameter} is not valid GBNF: {reason}", parameter) from None
+        raise RequestError(
+            f"{parameter} is not valid GBNF: {one_line(error, 200)}", parameter
+        ) from None
 
 
 def _check_count(num_rules: int, limit: int, parameter: str) -> None:

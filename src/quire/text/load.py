@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quire.core.errors import CheckpointError, ConfigError, ModelNotFoundError, QuireError
+from quire.core.errors import (
+    CheckpointError,
+    ConfigError,
+    ModelNotFoundError,
+    QuireError,
+    one_line,
+)
 from quire.text.tokenizer import HFTokenizer, Tokenizer, TokenizerFacts
 
 # Classes that add nothing to tokenizer.json (the name before and since transformers 5).
@@ -68,7 +74,7 @@ def _open_directly(directory: Path, source: TokenizerSource) -> Tokenizer | None
     try:
         backend = Backend.from_file(str(file))
     except Exception as error:  # the library raises bare Exception
-        raise CheckpointError(f"cannot read {file}: {_one_line(error)}") from None
+        raise CheckpointError(f"cannot read {file}: {one_line(error)}") from None
     named = _named_tokens(config)
     if not _agrees(backend, config, named):
         return None
@@ -195,7 +201,7 @@ def _transformers_tokenizer(source: TokenizerSource) -> HFTokenizer:
         raise
     except ImportError as error:
         raise ModelNotFoundError(
-            f"the tokenizer of '{source.name}' needs a package: {_one_line(error)}"
+            f"the tokenizer of '{source.name}' needs a package: {one_line(error)}"
         ) from None
     except Exception as error:  # transformers and its remote code raise anything
         raise ModelNotFoundError(_not_found(source, local, error)) from None
@@ -209,7 +215,7 @@ def _not_found(source: TokenizerSource, local: bool, error: Exception) -> str:
         )
     where = f"directory '{source.name}'" if local else f"'{source.name}' (not a directory here)"
     return (
-        f"no tokenizer could be loaded from {where}: {_one_line(error)}; name another with"
+        f"no tokenizer could be loaded from {where}: {one_line(error)}; name another with"
         " tokenizer= (--tokenizer), or set skip_tokenizer_init=True and send token ids"
     )
 
@@ -220,11 +226,7 @@ def _read_json(file: Path) -> dict[str, Any] | None:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot read {file}: {_one_line(error)}") from None
+        raise CheckpointError(f"cannot read {file}: {one_line(error)}") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"cannot read {file}: not a JSON object")
     return value
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

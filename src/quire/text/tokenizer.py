@@ -122,7 +122,13 @@ class Tokenizer:
         """One token alone as text, for log-probabilities. A part of a character gives U+FFFD."""
         text = self._token_text.get(token_id)
         if text is None:
-            text = self._token_text[token_id] = self._one_token_text(token_id)
+            table = self.pieces(skip_special_tokens=False)
+            text = (
+                self.decode([token_id])
+                if table is None
+                else table[token_id].decode("utf-8", "replace")
+            )
+            self._token_text[token_id] = text
         return text
 
     def token_id(self, token: str) -> int | None:
@@ -157,12 +163,6 @@ class Tokenizer:
         if self._hf is None:
             self._hf = self._load_hf()
         return self._hf
-
-    def _one_token_text(self, token_id: int) -> str:
-        table = self.pieces(skip_special_tokens=False)
-        if table is not None:
-            return table[token_id].decode("utf-8", "replace")
-        return self.decode([token_id])
 
     def _named_id(self, name: str) -> int | None:
         token = self.facts.special_tokens.get(name)

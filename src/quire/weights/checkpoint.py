@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quire.core.errors import CheckpointError
+from quire.core.errors import CheckpointError, one_line
 from quire.weights import files
 
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
@@ -238,7 +238,7 @@ def _load_torch(path: Path) -> dict[str, object]:
         raise CheckpointError(_unsafe_or_corrupt(path, error, size)) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(
-            f"{path} is truncated or corrupt ({size} bytes: {_first_line(error)}); "
+            f"{path} is truncated or corrupt ({size} bytes: {one_line(error, 200)}); "
             "download it again"
         ) from None
     if not isinstance(value, dict):
@@ -260,14 +260,9 @@ def _unsafe_or_corrupt(path: Path, error: UnpicklingError, size: int) -> str:
             )
     return (
         f"{path} is truncated or corrupt, or asks to run Python code ({size} bytes: "
-        f"{_first_line(error)}); download it again, or use a safetensors checkpoint"
+        f"{one_line(error, 200)}); download it again, or use a safetensors checkpoint"
     )
 
 
 def _lfs_message(path: Path) -> str:
     return f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` in its folder"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from quire.core import env
 from quire.core.config import BOXED_MODEL, ModelConfig
-from quire.core.errors import CheckpointError, ModelNotFoundError
+from quire.core.errors import CheckpointError, ModelNotFoundError, one_line
 from quire.weights import files
 
 logger = logging.getLogger("quire")
@@ -247,7 +247,7 @@ class _Hub:
             )
         if isinstance(error, hub.EntryNotFoundError):
             return f"{where} has no {wanted}: it is not a transformers model that Quire can read"
-        return f"{where} could not be downloaded: {_one_line(error)}"
+        return f"{where} could not be downloaded: {type(error).__name__}: {one_line(error)}"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -268,8 +268,3 @@ def _no_connection(error: Exception) -> bool:
         cls.__name__ == "TransportError" and cls.__module__.startswith("httpx")
         for cls in type(error).__mro__
     )
-
-
-def _one_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {' '.join(lines)[:300]}"

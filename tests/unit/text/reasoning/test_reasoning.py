@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quire.core.errors import ConfigError
-from quire.text.reasoning.detect import detect_reasoning_parser
-from quire.text.reasoning.formats import REASONING_PARSERS
+from quire.text.reasoning.formats import REASONING_PARSERS, detect_reasoning_parser
 from quire.text.reasoning.parser import (
     ReasoningParser,
     make_reasoning_parser,
