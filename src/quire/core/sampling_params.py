@@ -1,8 +1,7 @@
 """`SamplingParams`: how one request wants its tokens chosen. Field names are vLLM's."""
 
-import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from quire.core.errors import RequestError
@@ -147,6 +146,8 @@ class SamplingParams:
         self.stop = list(self.stop or [])
         self.stop_token_ids = list(self.stop_token_ids or [])
         self.bad_words = list(self.bad_words or [])
+        if self.allowed_token_ids is not None:
+            self.allowed_token_ids = list(self.allowed_token_ids)
         if self.top_k == -1:
             self.top_k = 0
         # vLLM takes True for "the sampled token's own log-probability".
@@ -178,18 +179,10 @@ class SamplingParams:
         if self.temperature == 0.0 and self.n > 1:
             refuse("n", self.n, "must be 1 with temperature=0: greedy sequences are all alike")
         assert isinstance(self.stop, list)
-        if len(self.stop) > MAX_STOP_STRINGS:
-            refuse("stop", len(self.stop), f"holds more than {MAX_STOP_STRINGS} strings")
-        for word in self.stop:
-            if not isinstance(word, str) or not word:
-                refuse("stop", word, "must hold non-empty strings")
+        _check_words("stop", self.stop, MAX_STOP_STRINGS)
+        _check_words("bad_words", self.bad_words or [], MAX_BAD_WORDS)
         if self.stop and not self.detokenize:
             refuse("stop", self.stop, "needs detokenize=True; use stop_token_ids with token ids")
-        if self.bad_words and len(self.bad_words) > MAX_BAD_WORDS:
-            refuse("bad_words", len(self.bad_words), f"holds more than {MAX_BAD_WORDS} words")
-        for word in self.bad_words or []:
-            if not isinstance(word, str) or not word:
-                refuse("bad_words", word, "must hold non-empty strings")
         if self.allowed_token_ids is not None and not self.allowed_token_ids:
             refuse("allowed_token_ids", [], "must not be empty; leave it out to allow every token")
         if self.logit_bias:
@@ -212,15 +205,7 @@ class SamplingParams:
 
     def clone(self) -> "SamplingParams":
         """A copy that shares nothing mutable, except the logits processors themselves."""
-        return copy.copy(self)._replace_lists()
-
-    def _replace_lists(self) -> "SamplingParams":
-        self.stop = list(self.stop or [])
-        self.stop_token_ids = list(self.stop_token_ids or [])
-        self.bad_words = list(self.bad_words or [])
-        self.logit_bias = dict(self.logit_bias) if self.logit_bias else None
-        self.allowed_token_ids = list(self.allowed_token_ids) if self.allowed_token_ids else None
-        return self
+        return replace(self)  # which copies all lists, as any construction does
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,6 +223,14 @@ class BeamSearchParams:
         in_range("beam_width", self.beam_width, 1, 1024, integer=True)
         in_range("max_tokens", self.max_tokens, 1, ANY, integer=True)
         in_range("temperature", self.temperature, 0.0, float("inf"))
+
+
+def _check_words(name: str, words: list[str], most: int) -> None:
+    if len(words) > most:
+        refuse(name, len(words), f"holds more than {most} strings")
+    for word in words:
+        if not isinstance(word, str) or not word:
+            refuse(name, word, "must hold non-empty strings")
 
 
 def in_range(name: str, value: object, low: float, high: float, *, integer: bool = False) -> None:

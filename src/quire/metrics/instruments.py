@@ -7,7 +7,8 @@ exposition: `Instruments` is one of its collectors. Not safe to use from several
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, Literal, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric, SummaryMetricFamily
@@ -21,6 +22,10 @@ class Value:
 
     def __init__(self) -> None:
         self.value = 0.0
+
+    def sample(self) -> tuple[float]:
+        """What prometheus_client's family takes of it."""
+        return (self.value,)
 
 
 class Cumulative(Value):
@@ -64,13 +69,13 @@ class Histogram:
     def count(self) -> int:
         return sum(self.counts)
 
-    def cumulative(self) -> list[tuple[str, float]]:
-        """(upper bound as text, observations at or below it), the last one all of them."""
+    def sample(self) -> tuple[list[tuple[str, float]], float]:
+        """((upper bound as text, observations at or below it), the last one all; the sum)."""
         running, pairs = 0, []
         for bound, count in zip((*self.bounds, float("inf")), self.counts):
             running += count
             pairs.append((floatToGoString(bound), float(running)))
-        return pairs
+        return pairs, self.total
 
 
 class Summary:
@@ -86,34 +91,33 @@ class Summary:
         self.count += 1
         self.total += value
 
+    def sample(self) -> tuple[int, float]:
+        return self.count, self.total
+
 
 Child = TypeVar("Child", bound=Value | Histogram | Summary)
-Kind = Literal["counter", "gauge", "histogram", "summary"]
-_METRICS = {
-    "counter": CounterMetricFamily,
-    "gauge": GaugeMetricFamily,
-    "histogram": HistogramMetricFamily,
-    "summary": SummaryMetricFamily,
-}
 
 
 class Family(Generic[Child]):
-    """One metric name: a child for every combination of label values seen."""
+    """One metric name: a child for every combination of label values seen.
+
+    Args:
+        metric: prometheus_client's class of such a family.
+        make: makes a child.
+        fixed: labels that every sample carries, with their values.
+    """
 
     def __init__(
         self,
-        kind: Kind,
+        metric: Callable[..., Metric],
         make: Callable[[], Child],
         name: str,
         help_text: str,
         fixed: dict[str, str],
         labels: Sequence[str] = (),
     ) -> None:
-        self._kind = kind
+        self._empty = partial(metric, name, help_text, labels=(*fixed, *labels))
         self._make: Callable[[], Child] = make
-        self._name = name
-        self._help = help_text
-        self._names = (*fixed, *labels)
         self._fixed = tuple(fixed.values())
         self._children: dict[tuple[str, ...], Child] = {}
 
@@ -126,15 +130,9 @@ class Family(Generic[Child]):
 
     def collect(self) -> Metric:
         """The whole family as prometheus_client's exposition wants it."""
-        metric = _METRICS[self._kind](self._name, self._help, labels=self._names)
+        metric: Any = self._empty()
         for values, child in self._children.items():
-            every = (*self._fixed, *values)
-            if isinstance(child, Histogram):
-                metric.add_metric(every, child.cumulative(), child.total)
-            elif isinstance(child, Summary):
-                metric.add_metric(every, child.count, child.total)
-            else:
-                metric.add_metric(every, child.value)
+            metric.add_metric((*self._fixed, *values), *child.sample())
         return metric
 
 
@@ -155,26 +153,26 @@ class Instruments:
         self, name: str, help_text: str, labels: Sequence[str] = (), *, fixed: Sequence[str] = ()
     ) -> Family[Value]:
         """Exposed with `_total` at the end of its name."""
-        return self._add("counter", Value, name, help_text, labels, fixed)
+        return self._add(CounterMetricFamily, Value, name, help_text, labels, fixed)
 
     def following(self, name: str, help_text: str) -> Cumulative:
         """A counter of totals that the engine keeps."""
-        return self._add("counter", Cumulative, name, help_text).labels()
+        return self._add(CounterMetricFamily, Cumulative, name, help_text).labels()
 
     def gauge(self, name: str, help_text: str, labels: Sequence[str] = ()) -> Family[Value]:
-        return self._add("gauge", Value, name, help_text, labels)
+        return self._add(GaugeMetricFamily, Value, name, help_text, labels)
 
     def histogram(
         self, name: str, help_text: str, bounds: Sequence[float], labels: Sequence[str] = ()
     ) -> Family[Histogram]:
-        return self._add("histogram", lambda: Histogram(bounds), name, help_text, labels)
+        return self._add(HistogramMetricFamily, lambda: Histogram(bounds), name, help_text, labels)
 
     def summary(self, name: str, help_text: str, labels: Sequence[str] = ()) -> Family[Summary]:
-        return self._add("summary", Summary, name, help_text, labels)
+        return self._add(SummaryMetricFamily, Summary, name, help_text, labels)
 
     def _add(
         self,
-        kind: Kind,
+        metric: Callable[..., Metric],
         make: Callable[[], Child],
         name: str,
         help_text: str,
@@ -182,7 +180,7 @@ class Instruments:
         fixed: Sequence[str] = (),
     ) -> Family[Child]:
         kept = {k: v for k, v in self._fixed.items() if not fixed or k in fixed}
-        family = Family(kind, make, self._prefix + name, help_text, kept, labels)
+        family = Family(metric, make, self._prefix + name, help_text, kept, labels)
         self._families.append(family)
         return family
 
