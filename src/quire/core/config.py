@@ -119,7 +119,10 @@ class SchedulerConfig:
     )
     enable_chunked_prefill: bool = option(True, "Cut long prompts into several steps.")
     async_steps: int | None = option(
-        None, "Steps planned ahead of the one being waited for (default: 1 on a GPU, 0 on a CPU)."
+        None,
+        "Steps planned ahead of the one being waited for (default: 1 on a GPU, 0 on a CPU).",
+        low=0,
+        high=1,
     )
 
 

@@ -120,8 +120,6 @@ def _check(made: Resolved, facts: ModelFacts, caps: DeviceCaps, whole_prompts: b
             "chunked prefill a prompt is computed in one step; raise it, lower max_model_len, or "
             "set enable_chunked_prefill=True"
         )
-    if made.async_steps not in (0, 1):
-        raise ConfigError(f"async_steps must be 0 or 1, got {made.async_steps!r}")
 
 
 def _auto_device(caps: DeviceCaps) -> tuple[str, str]:

@@ -6,7 +6,6 @@ Runs in the worker.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,54 +14,27 @@ from quire.platform.caps import DeviceCaps
 from quire.platform.native import set_threads
 
 
-class Event(Protocol):
-    """A point in the device's queue."""
-
-    def ready(self) -> bool:
-        """Whether everything queued before it is done. Never waits."""
-        ...
-
-    def wait(self) -> None:
-        """Return when everything queued before it is done."""
-        ...
-
-
-class _Done:
-    """The event of a device that computes within the call: always done."""
-
-    __slots__ = ()
-
-    def ready(self) -> bool:
-        return True
-
-    def wait(self) -> None:
-        return None
-
-
-class _CudaEvent:
-    """An event on the current CUDA stream. Blocking waits yield the core to other threads."""
+class Event:
+    """This point of the device's queue, at construction; a CPU computes within the call, so it is
+    always past. Valid for as long as it is held."""
 
     __slots__ = ("_event",)
 
-    def __init__(self, device: torch.device) -> None:
-        self._event = torch.cuda.Event(blocking=True)
-        self._event.record(torch.cuda.current_stream(device))
+    def __init__(self, caps: DeviceCaps) -> None:
+        self._event: torch.cuda.Event | None = None
+        if caps.kind == "cuda":
+            # A blocking wait yields the core to other threads.
+            self._event = torch.cuda.Event(blocking=True)
+            self._event.record(torch.cuda.current_stream(torch.device(caps.torch_device)))
 
     def ready(self) -> bool:
-        return bool(self._event.query())
+        """Whether everything queued before it is done. Never waits."""
+        return self._event is None or bool(self._event.query())
 
     def wait(self) -> None:
-        self._event.synchronize()
-
-
-_DONE = _Done()
-
-
-def record_event(caps: DeviceCaps) -> Event:
-    """Mark this point of the device's queue. The event stays valid for as long as it is held."""
-    if caps.kind == "cpu":
-        return _DONE
-    return _CudaEvent(torch.device(caps.torch_device))
+        """Return when everything queued before it is done."""
+        if self._event is not None:
+            self._event.synchronize()
 
 
 def pinned(shape: Sequence[int], dtype: torch.dtype, caps: DeviceCaps) -> Tensor:

@@ -16,7 +16,7 @@ from quire.core.plan import RowStart, StepPlan
 from quire.kernels.batch import LayerCache
 from quire.kernels.table import Ops
 from quire.platform.caps import DeviceCaps
-from quire.platform.streams import record_event
+from quire.platform.streams import Event
 from quire.runner.graphs import DecodeGraphs, DecodeOutput
 from quire.runner.model import Model
 from quire.runner.pooling import PooledLines, Pooler
@@ -121,7 +121,7 @@ class Runner:
     ) -> StepTicket:
         # torch pins the destination of such a copy, so it is queued and not waited for.
         sampled = None if output is None else output.token_ids.to("cpu", non_blocking=True)
-        event = record_event(self.caps)
+        event = Event(self.caps)
         return StepTicket(plan, sample_lines, output, sampled, prompt_logprobs or {}, pooled, event)
 
     def _sampled(self, plan: StepPlan, decoded: DecodeOutput) -> SamplerOutput:

@@ -18,7 +18,7 @@ from quire.platform.memory import (
     total_bytes,
     zeros,
 )
-from quire.platform.streams import empty_cache, pinned, record_event, set_device, synchronize
+from quire.platform.streams import Event, empty_cache, pinned, set_device, synchronize
 
 CUDA = torch.cuda.is_available()
 DEVICES = ["cpu", "cuda"] if CUDA else ["cpu"]
@@ -121,7 +121,7 @@ def test_events_and_pinned_buffers(caps: DeviceCaps) -> None:
     assert host.is_pinned() == (caps.kind == "cuda")
     host.fill_(7)
     copy = host.to(caps.torch_device, non_blocking=True)
-    event = record_event(caps)
+    event = Event(caps)
     event.wait()
     assert event.ready()
     assert copy.sum().item() == 84
