@@ -292,7 +292,6 @@ class LLM:
         return self._tracker.default_params()
 
     def reset_prefix_cache(self) -> bool:
-        """Forget every cached prefix."""
         with self._turn():
             return self._live().reset_prefix_cache()
 

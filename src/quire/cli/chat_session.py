@@ -51,7 +51,6 @@ class ChatSession:
         return self._answerer.model
 
     def reset(self, system: str | None) -> None:
-        """A new conversation."""
         self.system = system
         self._messages: list[Message] = [{"role": "system", "content": system}] if system else []
 

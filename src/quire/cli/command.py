@@ -181,7 +181,6 @@ def _refusal(name: str) -> Flag:
 
 
 def _idle(name: str) -> Flag:
-    """A hidden flag that changes nothing."""
     return _hidden(name, NO_EFFECT[name], lambda ctx, param, value: None)
 
 

@@ -81,7 +81,6 @@ def quantity(text: str) -> int:
 
 
 def words(text: str) -> tuple[str, ...]:
-    """A JSON list, or words between commas."""
     if text.lstrip().startswith("["):
         return tuple(str(item) for item in json.loads(text))
     return tuple(word.strip() for word in text.split(","))

@@ -39,17 +39,14 @@ def debug() -> bool:
 
 
 def c_compiler() -> str | None:
-    """CC, if set."""
     return os.environ.get("CC") or None
 
 
 def hf_token() -> str | None:
-    """HF_TOKEN, if set."""
     return os.environ.get("HF_TOKEN") or None
 
 
 def hub_offline() -> bool:
-    """HF_HUB_OFFLINE."""
     return os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on")
 
 
@@ -78,7 +75,6 @@ def option(name: str) -> str | None:
 
 
 def option_variable(name: str) -> str:
-    """The variable of an option."""
     return "QUIRE_" + name.upper().replace("-", "_")
 
 

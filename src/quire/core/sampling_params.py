@@ -250,5 +250,4 @@ def in_range(name: str, value: object, low: float, high: float, *, integer: bool
 
 
 def refuse(name: str, value: object, rule: str) -> NoReturn:
-    """Raise for a field."""
     raise RequestError(f"{name} {rule}, got {value!r}", name, value)

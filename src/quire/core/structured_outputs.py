@@ -50,7 +50,6 @@ class StructuredOutputsParams:
 
     @property
     def kind(self) -> str:
-        """The name of the constraint."""
         return self._given()[0]
 
     def _given(self) -> list[str]:

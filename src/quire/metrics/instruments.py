@@ -129,7 +129,6 @@ class Family(Generic[Child]):
         return child
 
     def collect(self) -> Metric:
-        """The whole family as prometheus_client's exposition wants it."""
         metric: Any = self._empty()
         for values, child in self._children.items():
             metric.add_metric((*self._fixed, *values), *child.sample())
@@ -185,6 +184,5 @@ class Instruments:
         return family
 
     def collect(self) -> Iterator[Metric]:
-        """Every family, in the order they were made."""
         for family in self._families:
             yield family.collect()

@@ -24,7 +24,6 @@ class ParameterCount:
 
     @property
     def total(self) -> int:
-        """All of them."""
         return sum(self.parts.values())
 
 

@@ -41,12 +41,10 @@ def free_bytes(caps: DeviceCaps) -> int:
 
 
 def total_bytes(caps: DeviceCaps) -> int:
-    """Bytes the GPU has."""
     return int(torch.cuda.mem_get_info(torch.device(caps.torch_device))[1])
 
 
 def allocated_bytes(caps: DeviceCaps) -> int:
-    """Bytes of this process's tensors on the GPU."""
     return int(torch.cuda.memory_allocated(torch.device(caps.torch_device)))
 
 

@@ -52,7 +52,6 @@ class LarkWriter:
         return name
 
     def terminal(self, expression: str) -> str:
-        """Add a terminal; its name."""
         name = f"T{len(self._rules)}"
         self._rules.append(f"{name}: {expression}")
         return name
@@ -73,11 +72,9 @@ class LarkWriter:
         return self._split is not None and self._split.search(text) is not None
 
     def json(self, schema: Any, parameter: str) -> str:
-        """A rule for JSON of this schema."""
         return self.rule(f"%json {schema_text(schema, self.style, parameter)}")
 
     def regex(self, pattern: str, parameter: str) -> str:
-        """A terminal for text that matches."""
         return self.terminal(regex_terminal(pattern, parameter))
 
     def grammar(self, text: str, parameter: str) -> str:
@@ -93,12 +90,10 @@ class LarkWriter:
 
 
 def quoted(text: str) -> str:
-    """A string literal."""
     return json.dumps(text)  # escapes of JSON are the escapes of Lark strings
 
 
 def token_reference(token_id: int) -> str:
-    """A token by its id."""
     return f"<[{token_id}]>"
 
 

@@ -45,7 +45,6 @@ class GrammarState:
         return self.status is GrammarStatus.READY
 
     def fail(self, error: str) -> None:
-        """It cannot go on."""
         self.status, self.error, self.matcher = GrammarStatus.FAILED, error, None
 
 

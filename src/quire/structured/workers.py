@@ -63,7 +63,6 @@ class Workers:
         self._num_started = 0
 
     def submit(self, job: Job) -> None:
-        """Queue a job."""
         self._jobs.put(job)
         self.tend()
 

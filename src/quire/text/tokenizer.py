@@ -92,7 +92,6 @@ class Tokenizer:
 
     @property
     def is_fast(self) -> bool:
-        """Whether the work is done by the `tokenizers` library."""
         return self._backend is not None
 
     def __len__(self) -> int:

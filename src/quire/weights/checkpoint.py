@@ -66,7 +66,6 @@ class TensorEntry:
 
     @property
     def nbytes(self) -> int:
-        """Bytes in the file."""
         return prod(self.shape) * self.dtype.itemsize
 
 
@@ -78,7 +77,6 @@ class Checkpoint:
 
     @property
     def total_bytes(self) -> int:
-        """Size of the files."""
         return sum(path.stat().st_size for path in self.paths)
 
     def shards(self) -> Iterator[list[TensorEntry]]:

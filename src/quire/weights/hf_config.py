@@ -47,7 +47,6 @@ class HFConfig:
 
     @property
     def architecture(self) -> str:
-        """Class name of the model."""
         return architecture_of(self.config)
 
     def eos_token_ids(self) -> tuple[int, ...]:

@@ -35,7 +35,6 @@ class ModelSource:
 
     @classmethod
     def of_model(cls, config: ModelConfig) -> "ModelSource":
-        """The source of the model's own files."""
         token = config.hf_token or env.hf_token()
         code = config.trust_remote_code
         return cls(config.model, config.revision, config.download_dir, token, code)
@@ -251,7 +250,6 @@ class _Hub:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what caused it."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

@@ -66,7 +66,6 @@ def gpt2(read: Reader) -> Recipe:
 
 
 def _scales(read: Reader, num_layers: int, usual: float) -> list[float]:
-    """Each layer's attention scale."""
     scale = usual if read.boolean("scale_attn_weights", True) else 1.0
     by_layer = read.boolean("scale_attn_by_inverse_layer_idx", False)
     return [scale / (i + 1) if by_layer else scale for i in range(num_layers)]

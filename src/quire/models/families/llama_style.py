@@ -32,7 +32,6 @@ def rms_norm(read: Reader, eps: float) -> NormRecipe:
 
 
 def layer_norm(read: Reader) -> NormRecipe:
-    """LayerNorm with a bias."""
     return NormRecipe("layer", read.number("layer_norm_eps", 1e-5), bias=True)
 
 

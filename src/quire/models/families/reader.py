@@ -50,7 +50,6 @@ class Reader:
         return Reader(self.config, self.architecture, words)
 
     def word(self, key: str) -> str:
-        """The family's word for a field."""
         return self._words.get(key, key)
 
     def get(self, key: str) -> Any:
@@ -59,7 +58,6 @@ class Reader:
         return self.config.get(key) if value is None else value
 
     def has(self, key: str) -> bool:
-        """True if the field is there and not null."""
         return self.get(key) is not None
 
     def fail(self, what: str) -> UnsupportedModelError:

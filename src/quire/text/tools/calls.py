@@ -49,7 +49,6 @@ class CallWriter:
             self._start()
 
     def write(self, text: str) -> None:
-        """More of the arguments' JSON text."""
         self._pieces.append(text)
         if self.bound:
             self._emit(text)

@@ -59,6 +59,5 @@ def properties_of(schema: Any) -> dict[str, dict[str, Any]]:
 
 
 def required_of(schema: Mapping[str, Any]) -> tuple[str, ...]:
-    """The properties that must be there."""
     required = schema.get("required")
     return tuple(required) if isinstance(required, list | tuple) else ()
