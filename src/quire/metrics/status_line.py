@@ -81,7 +81,7 @@ class StatusLine:
         queries, hits = (after[i] - (0 if whole else before[i]) for i in (3, 4))
         stats = self._metrics.stats
         rate = hits / queries if queries else None
-        fields: dict[str, object] = {
+        fields: dict[str, float | None] = {
             "prompt_tokens_per_second": round(prompt / seconds, 1),
             "generation_tokens_per_second": round(generated / seconds, 1),
             "running": stats.num_running,
@@ -90,13 +90,8 @@ class StatusLine:
             "prefix_hit_rate": None if rate is None else round(rate, 4),
         }
         logger.info(
-            "%.1f prompt + %.1f generated tokens/s, %d running, %d waiting, KV cache %.1f%%, "
-            "prefix hits %s",
-            prompt / seconds,
-            generated / seconds,
-            stats.num_running,
-            stats.num_waiting,
-            stats.kv_usage * 100,
-            "-" if rate is None else f"{rate:.1%}",
+            f"{prompt / seconds:.1f} prompt + {generated / seconds:.1f} generated tokens/s, "
+            f"{stats.num_running} running, {stats.num_waiting} waiting, "
+            f"KV cache {stats.kv_usage:.1%}, prefix hits {'-' if rate is None else f'{rate:.1%}'}",
             extra={"fields": fields},
         )

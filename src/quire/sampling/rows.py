@@ -7,6 +7,7 @@ user's processors) stays on the host until `batch.py` puts a step together.
 
 from dataclasses import dataclass
 from enum import IntFlag
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -54,8 +55,7 @@ class RowExtras:
     num_logprobs: int  # k, where Feature.LOGPROBS is set
 
 
-@dataclass(frozen=True, slots=True)
-class RowNumbers:
+class RowNumbers(NamedTuple):
     """The numeric parameters of S lines on the device, [S] each, in `ops.sample`'s dtypes."""
 
     temperature: Tensor
@@ -123,20 +123,9 @@ class RowTable:
 
     def gather(self, rows: Tensor) -> RowNumbers:
         """The numbers of `rows` [S] on the device, as of the last `refresh`."""
-        floats = self._device_floats.index_select(1, rows)
-        temperature, top_p, min_p, repetition, frequency, presence = floats.unbind(0)
+        floats = self._device_floats.index_select(1, rows).unbind(0)
         seed, top_k, num_prompt = self._device_integers.index_select(1, rows).unbind(0)
-        return RowNumbers(
-            temperature=temperature,
-            top_p=top_p,
-            min_p=min_p,
-            repetition=repetition,
-            frequency=frequency,
-            presence=presence,
-            seed=seed,
-            top_k=top_k.to(torch.int32),
-            num_prompt_tokens=num_prompt,
-        )
+        return RowNumbers._make([*floats, seed, top_k.to(torch.int32), num_prompt])
 
 
 def _floats(params: SamplingParams) -> tuple[float, ...]:

@@ -101,16 +101,8 @@ class Sampler:
         """
         return self._draw_lines(logits, self._table.gather(rows), positions)
 
-    def _draw_lines(self, logits: Tensor, numbers: RowNumbers, positions: Tensor) -> Tensor:
-        return self._ops_sample(
-            logits,
-            numbers.temperature,
-            numbers.top_k,
-            numbers.top_p,
-            numbers.min_p,
-            numbers.seed,
-            positions,
-        )
+    def _draw_lines(self, logits: Tensor, n: RowNumbers, positions: Tensor) -> Tensor:
+        return self._ops_sample(logits, n.temperature, n.top_k, n.top_p, n.min_p, n.seed, positions)
 
     @torch.inference_mode()
     def sample(
