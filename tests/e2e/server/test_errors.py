@@ -45,6 +45,9 @@ def test_wrong_content_type(http: httpx.Client) -> None:
     [
         (CHAT, {}, "body.messages"),
         (CHAT, {"messages": "hi"}, "body.messages"),
+        (CHAT, {"messages": ["hi"]}, "body.messages"),
+        (CHAT, {"messages": [{"content": "x"}]}, "body.messages"),
+        (CHAT, {"messages": [{"role": "user", "content": 5}]}, "body.messages"),
         (CHAT, {"messages": HELLO, "temperature": "hot"}, "body.temperature"),
         (CHAT, {"messages": HELLO, "stop": list("abcde")}, "body.stop"),
         (CHAT, {"messages": HELLO, "seed": 2**63}, "body.seed"),
@@ -131,7 +134,6 @@ def test_values_out_of_range(
         ({"max_completion_tokens": 0}, "max_completion_tokens"),
         ({"max_completion_tokens": 10_000}, "max_completion_tokens"),
         ({"messages": []}, "messages"),
-        ({"messages": [{"content": "x"}]}, "messages"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
             "messages",

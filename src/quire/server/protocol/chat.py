@@ -2,6 +2,8 @@
 
 from typing import Any, Literal
 
+from pydantic import field_validator
+
 from quire.server.protocol.common import Body, GenerationBody
 
 
@@ -21,7 +23,7 @@ class ToolDefinition(Body):
 
 
 class ChatCompletionRequest(GenerationBody):
-    """A conversation to answer. Messages are checked where they are rendered."""
+    """A conversation to answer. What messages say is judged where they are rendered."""
 
     messages: list[dict[str, Any]]
     max_tokens: int | None = None
@@ -45,3 +47,13 @@ class ChatCompletionRequest(GenerationBody):
     chat_template: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     return_prompt_text: bool | None = None
+
+    @field_validator("messages")
+    @classmethod
+    def _form(cls, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for index, message in enumerate(messages):
+            if not isinstance(message.get("role"), str):
+                raise ValueError(f"message {index} needs the field role, a text")
+            if not isinstance(message.get("content"), str | list | None):
+                raise ValueError(f"message {index} needs a text or a list of parts as content")
+        return messages
