@@ -5,7 +5,7 @@ not hold the others up: what comes meanwhile is merged, so that it waits as one 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from quire.core.messages import AbortRequests, AddRequest, StepOutputs
 from quire.core.pooling_params import PoolingParams
@@ -74,43 +74,21 @@ class Mailbox:
         return pending
 
 
+@dataclass(slots=True, eq=False)
 class Generation:
-    """One submitted request. Leaving it unfinished costs the engine work: `cancel` it."""
+    """One submitted request. Leaving it unfinished costs the engine work: `Dispatcher.cancel` it.
 
-    __slots__ = ("_dispatcher", "first_choice", "key", "last_token_time", "mailbox", "request")
+    Args:
+        key: name of the API key that asked.
+        mailbox: what its updates go to; others of the same response may share it.
+        first_choice: the number that its first sequence has there.
+    """
 
-    def __init__(
-        self,
-        dispatcher: "Dispatcher",
-        request: TrackedRequest,
-        key: str | None,
-        mailbox: Mailbox,
-        first_choice: int,
-    ) -> None:
-        self._dispatcher = dispatcher
-        self.request = request
-        self.key = key
-        self.mailbox = mailbox
-        self.first_choice = first_choice
-        self.last_token_time: float | None = None
-
-    async def __aiter__(self) -> AsyncIterator[list[Update]]:
-        """What came since the last turn, at most one update a sequence, until all have finished."""
-        open_sequences = self.request.message.params.n
-        while open_sequences:
-            updates = list((await self.mailbox.take()).values())
-            open_sequences -= sum(u.sequence.finish_reason is not None for u in updates)
-            yield updates
-
-    async def finished(self) -> TrackedRequest:
-        """Wait for the end of every sequence. Not together with iteration."""
-        while not self.request.finished:
-            await self.mailbox.take()
-        return self.request
-
-    def cancel(self) -> None:
-        """Tell the engine to stop, if it has not finished. The iteration must not go on."""
-        self._dispatcher.cancel(self)
+    request: TrackedRequest
+    key: str | None
+    mailbox: Mailbox
+    first_choice: int
+    last_token_time: float | None = None
 
 
 class Dispatcher:
@@ -128,63 +106,30 @@ class Dispatcher:
         self._engine = engine
         self._generations: dict[str, Generation] = {}
 
-    def submit(
-        self,
-        prompt: PromptInput | Prompt,
-        params: SamplingParams | None = None,
-        *,
-        request_id: str,
-        priority: int = 0,
-        cache_salt: str = "",
-        key: str | None = None,
-        mailbox: Mailbox | None = None,
-        first_choice: int = 0,
-    ) -> Generation:
-        """Check a request and send it to the engine.
-
-        Args:
-            request_id: made unique here if it is in use.
-            cache_salt: for a prompt that does not bring its own.
-            mailbox: shared by the generations of one response; `first_choice` keeps them apart.
-
-        Raises:
-            RequestError: anything the engine could not do. Nothing was sent then.
-        """
-        request = self.prepare(prompt, params, request_id, priority, cache_salt)
-        return self.start(request, key=key, mailbox=mailbox, first_choice=first_choice)
-
     def prepare(
         self,
         prompt: PromptInput | Prompt,
         params: SamplingParams | PoolingParams | None,
         request_id: str,
         priority: int = 0,
-        cache_salt: str = "",
     ) -> TrackedRequest:
-        """The first half of `submit`: all checks, nothing sent. With `PoolingParams` the request
-        is for a vector."""
-        free_id = self._free_id(request_id)
+        """Check a request; nothing is sent. With `PoolingParams` it is for a vector.
+
+        Raises:
+            RequestError: anything the engine could not do.
+        """
         if isinstance(params, PoolingParams):
-            request = self.tracker.prepare_pooling(
-                prompt, params, request_id=free_id, priority=priority
+            return self.tracker.prepare_pooling(
+                prompt, params, request_id=request_id, priority=priority
             )
-        else:
-            request = self.tracker.prepare(prompt, params, request_id=free_id, priority=priority)
-        if cache_salt and not request.message.cache_salt:
-            request.message.cache_salt = cache_salt
-        return request
+        return self.tracker.prepare(prompt, params, request_id=request_id, priority=priority)
 
     def start(
-        self,
-        request: TrackedRequest,
-        *,
-        key: str | None = None,
-        mailbox: Mailbox | None = None,
-        first_choice: int = 0,
+        self, request: TrackedRequest, key: str | None, mailbox: Mailbox, first_choice: int = 0
     ) -> Generation:
-        """The second half of `submit`: send a prepared request."""
+        """Send a prepared request; its id is made unique. See `Generation` for the rest."""
         request.message.request_id = self._free_id(request.request_id)
-        generation = Generation(self, request, key, mailbox or Mailbox(), first_choice)
+        generation = Generation(request, key, mailbox, first_choice)
         message = self.tracker.start(request)
         self._generations[request.request_id] = generation
         self.metrics.on_request_arrived(request, key)

@@ -112,11 +112,8 @@ class Job:
     def _submit(self, key: str | None) -> None:
         choice = 0
         for request in self.requests:
-            self._generations.append(
-                self.serving.dispatcher.start(
-                    request, key=key, mailbox=self._mailbox, first_choice=choice
-                )
-            )
+            generation = self.serving.dispatcher.start(request, key, self._mailbox, choice)
+            self._generations.append(generation)
             choice += request.message.params.n
 
     def _on_gone(self, gone: "asyncio.Future[None]") -> None:
@@ -128,7 +125,7 @@ class Job:
         if not self._over.done():
             self._over.set_result(error)
         for generation in self._generations:
-            generation.cancel()
+            self.serving.dispatcher.cancel(generation)
         self._mailbox.fail(error)
 
     @property
@@ -176,7 +173,7 @@ class Job:
         if self._gone is not None:
             self._gone.cancel()
         for generation in self._generations:
-            generation.cancel()
+            self.serving.dispatcher.cancel(generation)
         if self._permit is not None:
             self._permit.release(sum(len(s.token_ids) for s in self.sequences))
 

@@ -9,7 +9,8 @@ import pytest
 from quire.core.errors import EngineDeadError, RequestError
 from quire.core.messages import AbortRequests
 from quire.core.sampling_params import SamplingParams
-from quire.server.dispatch import Dispatcher, Mailbox
+from quire.engine.frontend_request import TrackedSequence
+from quire.server.dispatch import Dispatcher, Generation, Mailbox
 
 
 def run(make_server: Callable[..., Any], scenario: Callable[[Any, Dispatcher], Awaitable[None]]):
@@ -22,23 +23,36 @@ def run(make_server: Callable[..., Any], scenario: Callable[[Any, Dispatcher], A
     asyncio.run(asyncio.wait_for(main(), 10))
 
 
+def submit(
+    dispatcher: Dispatcher,
+    name: str = "a",
+    params: SamplingParams | None = None,
+    mailbox: Mailbox | None = None,
+) -> Generation:
+    return dispatcher.start(dispatcher.prepare("Hi", params, name), None, mailbox or Mailbox())
+
+
+async def finished(generation: Generation) -> list[TrackedSequence]:
+    while not generation.request.finished:
+        await generation.mailbox.take()
+    return generation.request.sequences
+
+
 def test_updates_come_one_by_one_or_merged(make_server) -> None:
     async def scenario(engine: Any, dispatcher: Dispatcher) -> None:
-        generation = dispatcher.submit("Hi", SamplingParams(max_tokens=9), request_id="a")
+        generation = submit(dispatcher, params=SamplingParams(max_tokens=9))
         ids = engine.tokenizer.encode("one two three four")
-        reading = aiter(generation)
+        take = generation.mailbox.take
         engine.say(engine.added[0], ids[:1])
-        (update,) = await anext(reading)
+        (update,) = (await take()).values()
         assert update.token_ids == ids[:1]
         for token_id in ids[1:]:  # nobody reads meanwhile
             engine.say(engine.added[0], [token_id])
-        (update,) = await anext(reading)
+        (update,) = (await take()).values()
         assert update.token_ids == ids[1:]
         assert update.text == "one two three four".removeprefix(engine.tokenizer.decode(ids[:1]))
         engine.say(engine.added[0], [], "length")
-        assert (await anext(reading))[0].sequence.finish_reason == "length"
-        with pytest.raises(StopAsyncIteration):
-            await anext(reading)
+        assert (await take())[0].sequence.finish_reason == "length"
         assert dispatcher.num_unfinished == 0
 
     run(make_server, scenario)
@@ -47,13 +61,12 @@ def test_updates_come_one_by_one_or_merged(make_server) -> None:
 def test_sequences_that_end_in_one_step(make_server) -> None:
     async def scenario(engine: Any, dispatcher: Dispatcher) -> None:
         params = SamplingParams(n=3, max_tokens=9)
-        generation = dispatcher.submit("Hi", params, request_id="a")
-        waiting = asyncio.create_task(generation.finished())
+        generation = submit(dispatcher, params=params)
+        waiting = asyncio.create_task(finished(generation))
         engine.say(engine.added[0], [5])
         await asyncio.sleep(0)
         engine.say(engine.added[0], [6], "length")
-        request = await waiting
-        assert [s.token_ids for s in request.sequences] == [[5, 6]] * 3
+        assert [s.token_ids for s in await waiting] == [[5, 6]] * 3
         assert dispatcher.num_unfinished == 0
 
     run(make_server, scenario)
@@ -62,7 +75,7 @@ def test_sequences_that_end_in_one_step(make_server) -> None:
 def test_without_streaming_only_the_end_wakes(make_server) -> None:
     async def scenario(engine: Any, dispatcher: Dispatcher) -> None:
         mailbox = Mailbox(streaming=False)
-        dispatcher.submit("Hi", SamplingParams(max_tokens=9), request_id="a", mailbox=mailbox)
+        submit(dispatcher, params=SamplingParams(max_tokens=9), mailbox=mailbox)
         waiting = asyncio.create_task(mailbox.take())
         for _ in range(3):
             engine.say(engine.added[0], [5])
@@ -76,9 +89,9 @@ def test_without_streaming_only_the_end_wakes(make_server) -> None:
 
 def test_cancelling_tells_the_engine_once(make_server) -> None:
     async def scenario(engine: Any, dispatcher: Dispatcher) -> None:
-        generation = dispatcher.submit("Hi", request_id="a")
-        generation.cancel()
-        generation.cancel()
+        generation = submit(dispatcher)
+        dispatcher.cancel(generation)
+        dispatcher.cancel(generation)
         assert engine.aborted == [AbortRequests("a")]
         engine.say(engine.added[0], [5])  # it had not heard
         assert dispatcher.num_unfinished == 0
@@ -89,9 +102,9 @@ def test_cancelling_tells_the_engine_once(make_server) -> None:
 def test_a_stop_string_frees_the_sequence(make_server) -> None:
     async def scenario(engine: Any, dispatcher: Dispatcher) -> None:
         params = SamplingParams(max_tokens=9, stop=["two"])
-        generation = dispatcher.submit("Hi", params, request_id="a")
+        generation = submit(dispatcher, params=params)
         engine.say(engine.added[0], engine.tokenizer.encode("one two"))
-        assert (await generation.finished()).sequences[0].text.strip() == "one"
+        assert (await finished(generation))[0].text.strip() == "one"
         assert engine.aborted == [AbortRequests("a", [0])]
 
     run(make_server, scenario)
@@ -100,7 +113,7 @@ def test_a_stop_string_frees_the_sequence(make_server) -> None:
 def test_the_same_id_twice(make_server) -> None:
     async def scenario(engine: Any, dispatcher: Dispatcher) -> None:
         for _ in range(3):
-            dispatcher.submit("Hi", request_id="a")
+            submit(dispatcher)
         assert [request.request_id for request in engine.added] == ["a", "a~2", "a~3"]
         engine.say(engine.added[1], [5], "length")
         assert dispatcher.num_unfinished == 2
@@ -110,7 +123,7 @@ def test_the_same_id_twice(make_server) -> None:
 
 def test_what_a_fresh_engine_is_told(make_server) -> None:
     async def scenario(engine: Any, dispatcher: Dispatcher) -> None:
-        dispatcher.submit("Hi", SamplingParams(max_tokens=9), request_id="a")
+        submit(dispatcher, params=SamplingParams(max_tokens=9))
         engine.say(engine.added[0], [5])
         (message,) = engine.callbacks.on_restart()
         assert message.delivered == [[5]]
@@ -120,10 +133,7 @@ def test_what_a_fresh_engine_is_told(make_server) -> None:
 
 def test_the_end_of_the_engine_reaches_everybody(make_server) -> None:
     async def scenario(engine: Any, dispatcher: Dispatcher) -> None:
-        waiting = [
-            asyncio.create_task(dispatcher.submit("Hi", request_id=str(i)).finished())
-            for i in range(3)
-        ]
+        waiting = [asyncio.create_task(finished(submit(dispatcher, str(i)))) for i in range(3)]
         await asyncio.sleep(0)
         dispatcher.fail_all(EngineDeadError("gone"))
         results = await asyncio.gather(*waiting, return_exceptions=True)
@@ -136,7 +146,7 @@ def test_the_end_of_the_engine_reaches_everybody(make_server) -> None:
 def test_nothing_is_sent_of_what_is_refused(make_server) -> None:
     async def scenario(engine: Any, dispatcher: Dispatcher) -> None:
         with pytest.raises(RequestError):
-            dispatcher.submit("Hi", SamplingParams(logprobs=99), request_id="a")
+            submit(dispatcher, params=SamplingParams(logprobs=99))
         assert engine.added == []
         assert dispatcher.num_unfinished == 0
 
