@@ -2,6 +2,7 @@
 #include "parallel.h"
 
 #include <condition_variable>
+#include <cstdlib>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -109,6 +110,22 @@ void run_team(int64_t threads, Task task, void* context) {
     if (threads <= 1) return task(context);
     if (team.gomp != nullptr) return team.gomp(task, context, static_cast<unsigned>(threads), 0);
     team.pool->run(threads - 1, task, context);
+}
+
+void* scratch(int64_t bytes) {
+    struct Memory {
+        void* data = nullptr;
+        int64_t size = 0;
+
+        ~Memory() { std::free(data); }
+    };
+    thread_local Memory memory;
+    if (memory.size < bytes) {
+        std::free(memory.data);
+        memory.size = (bytes + 4095) / 4096 * 4096;
+        memory.data = std::aligned_alloc(64, memory.size);
+    }
+    return memory.data;
 }
 
 }  // namespace quire

@@ -12,6 +12,10 @@ using Task = void (*)(void* context);
 // all are done. Never more than quire_set_threads allowed.
 void run_team(int64_t threads, Task task, void* context);
 
+// Memory for the duration of a kernel, aligned to a cache line: the calling thread's own, reused by
+// its next kernel, grown when needed and given back when the thread ends.
+void* scratch(int64_t bytes);
+
 // Calls body(begin, end) for disjoint ranges that cover [0, n), `grain` long or shorter, from
 // several threads at once. Ranges are handed out as threads become free, so a thread that another
 // process holds up does not hold up the rest. Not to be nested.

@@ -32,6 +32,14 @@ QUIRE_API void quire_set_threads(int64_t count, void* gomp_parallel);
 /* Adds one to each of the n values at x: what the threads themselves cost. */
 QUIRE_API void QUIRE_KERNEL(touch)(float* x, int64_t n);
 
+/* y [rows, outputs] = x [rows, inputs] w [outputs, inputs]^T + bias [outputs] or NULL. With an
+ * `activation` (activation.h; 0 is none) w and bias have 2 * outputs rows, gate then up, and y is
+ * act(gate) * up. */
+QUIRE_API void QUIRE_KERNEL(matmul_bf16)(const uint16_t* x, int64_t x_stride, const uint16_t* w,
+                                         const uint16_t* bias, uint16_t* y, int64_t y_stride,
+                                         int64_t rows, int64_t outputs, int64_t inputs,
+                                         int64_t activation);
+
 #endif /* QUIRE_ISA */
 
 #ifdef __cplusplus

@@ -9,6 +9,9 @@
 #include <immintrin.h>
 #endif
 
+// Before a loop of a constant number of turns whose arrays are to live in registers.
+#define QUIRE_UNROLL _Pragma("GCC unroll 16")
+
 namespace quire::QUIRE_ISA {
 
 #if defined(__AVX512F__)

@@ -13,6 +13,7 @@ from quire.kernels.attention import torch_attention
 from quire.kernels.attention.parts import max_parts, plan_parts
 from quire.kernels.experts import reference as experts_reference
 from quire.kernels.experts import torch_experts
+from quire.kernels.matmul import cpp_matmul
 from quire.kernels.matmul import reference as matmul_reference
 from quire.kernels.norm import reference as norm_reference
 from quire.kernels.qkv import reference as qkv_reference
@@ -98,8 +99,12 @@ def torch_ops(reason: str) -> Ops:
 def cpp_ops(library: Library, reason: str) -> Ops:
     """The C++ kernels for what they cover, on a CPU; torch for the rest."""
     fast = torch_ops(f"no C++ kernel; {reason}")
-    reasons: dict[str, str] = {}
-    return replace(fast, reasons=fast.reasons | reasons)
+    reasons = {"linear": f"C++: on weights as they are, up to a chunk of a prompt; {reason}"}
+    return replace(
+        fast,
+        linear=cpp_matmul.linear_of(library),
+        reasons=fast.reasons | reasons,
+    )
 
 
 def triton_ops(num_cores: int, reason: str) -> Ops:
