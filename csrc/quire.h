@@ -40,6 +40,12 @@ QUIRE_API void QUIRE_KERNEL(matmul_bf16)(const uint16_t* x, int64_t x_stride, co
                                          int64_t rows, int64_t outputs, int64_t inputs,
                                          int64_t activation);
 
+/* The same with w int8 times scale [outputs] (or 2 * outputs), and x rounded to int8 row by row. */
+QUIRE_API void QUIRE_KERNEL(matmul_int8)(const uint16_t* x, int64_t x_stride, const int8_t* w,
+                                         const float* scale, const uint16_t* bias, uint16_t* y,
+                                         int64_t y_stride, int64_t rows, int64_t outputs,
+                                         int64_t inputs, int64_t activation);
+
 #endif /* QUIRE_ISA */
 
 #ifdef __cplusplus

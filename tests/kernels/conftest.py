@@ -108,7 +108,9 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> None:
     empty, empty_like = torch.empty, torch.empty_like
 
     def fill(tensor: Tensor) -> Tensor:
-        return tensor.fill_(float("nan")) if tensor.is_floating_point() else tensor.fill_(1 << 30)
+        if tensor.is_floating_point():
+            return tensor.fill_(float("nan"))
+        return tensor.fill_(torch.iinfo(tensor.dtype).max // 2)
 
     def poisoned_empty(*args: Any, **kwargs: Any) -> Tensor:
         return fill(empty(*args, **kwargs))

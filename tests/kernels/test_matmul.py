@@ -8,14 +8,15 @@ from torch import Tensor
 
 from quire.kernels.table import Ops
 from quire.quant.layouts.fp8_channel import Fp8Channel
-from quire.quant.layouts.layout import Dense
+from quire.quant.layouts.int8_channel import Int8Channel
+from quire.quant.layouts.layout import Dense, Layout
 
-LAYOUTS = {"dense": Dense, "fp8": Fp8Channel}
+LAYOUTS = {"dense": Dense, "fp8": Fp8Channel, "int8": Int8Channel}
 
 
 def layer(
     layout: str, outputs: int, inputs: int, dtype: torch.dtype, randn: Callable[..., Tensor]
-) -> Dense | Fp8Channel:
+) -> Layout:
     dense = randn(outputs, inputs, dtype=dtype) / inputs**0.5
     made = LAYOUTS[layout].empty(outputs, inputs, dtype, dense.device)
     made.fill(dense)

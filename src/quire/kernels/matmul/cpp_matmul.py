@@ -8,6 +8,7 @@ from torch import Tensor
 from quire.kernels.matmul import reference
 from quire.kernels.table import Linear
 from quire.platform.native import POINTER, SIZE, Library
+from quire.quant.layouts.int8_channel import Int8Channel
 from quire.quant.layouts.layout import Dense, Layout
 
 # As csrc/activation.h counts them.
@@ -19,31 +20,42 @@ MOST_ROWS = 128
 
 def linear_of(library: Library) -> Linear:
     """`linear` with the library's kernels."""
-    matmul_bf16 = library.kernel("matmul_bf16", POINTER, SIZE, *[POINTER] * 3, *[SIZE] * 5)
+    dense = library.kernel("matmul_bf16", POINTER, SIZE, *[POINTER] * 3, *[SIZE] * 5)
+    int8 = library.kernel("matmul_int8", POINTER, SIZE, *[POINTER] * 4, *[SIZE] * 5)
 
     def linear(
         weight: Layout, bias: Tensor | None, activation: str | None
     ) -> Callable[[Tensor], Tensor]:
         """As `reference.linear`."""
         other = reference.linear(weight, bias, activation)
-        if not isinstance(weight, Dense) or weight.dtype != torch.bfloat16:
+        if weight.dtype != torch.bfloat16:
             return other
-        held = weight.weight
-        number = ACTIVATIONS[activation]
-        outputs, inputs = held.shape[0] // (2 if activation else 1), held.shape[1]
+        outputs, inputs = weight.shape
+        outputs //= 2 if activation else 1
+        offset = _address(bias)
+        sizes = outputs, inputs, ACTIVATIONS[activation]
 
-        def product(x: Tensor) -> Tensor:
-            rows = x.shape[0]
-            if rows > MOST_ROWS:
-                return other(x)
-            y = torch.empty((rows, outputs), dtype=torch.bfloat16)
-            matmul_bf16(
-                x.data_ptr(), x.stride(0), held.data_ptr(),
-                None if bias is None else bias.data_ptr(),
-                y.data_ptr(), outputs, rows, outputs, inputs, number,
-            )  # fmt: skip
+        def run(x: Tensor, kernel: Callable[..., None], *held: int | None) -> Tensor:
+            y = torch.empty((x.shape[0], outputs), dtype=torch.bfloat16)
+            kernel(
+                x.data_ptr(), x.stride(0), *held, offset, y.data_ptr(), outputs, x.shape[0], *sizes
+            )
             return y
 
-        return product
+        match weight:
+            case Dense():
+                held = weight.weight
+                return lambda x: (
+                    run(x, dense, held.data_ptr()) if x.shape[0] <= MOST_ROWS else other(x)
+                )
+            case Int8Channel():
+                held, scale = weight.weight, weight.scale
+                return lambda x: run(x, int8, held.data_ptr(), scale.data_ptr())
+            case _:
+                return other
 
     return linear
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()

@@ -19,7 +19,7 @@ from quire.kernels.matmul.triton_one_row import one_row_kernel
 from quire.kernels.matmul.tuning import SharedTile, Tile, dense_tile, fp8_tile, shared_tile
 from quire.kernels.triton_chain import chained
 from quire.quant.layouts.fp8_channel import Fp8Channel
-from quire.quant.layouts.layout import Layout
+from quire.quant.layouts.layout import Dense, Layout
 
 _E4M3_CAPABILITY = (8, 9)
 
@@ -28,7 +28,9 @@ def linear(
     weight: Layout, bias: Tensor | None, activation: str | None
 ) -> Callable[[Tensor], Tensor]:
     """As `reference.linear`."""
-    held = weight.tensors()["weight"]
+    if not isinstance(weight, Dense | Fp8Channel):
+        return reference.linear(weight, bias, activation)
+    held = weight.weight
     if isinstance(weight, Fp8Channel):
         if held.is_cuda and torch.cuda.get_device_capability(held.device) < _E4M3_CAPABILITY:
             return reference.linear(weight, bias, activation)
