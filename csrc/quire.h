@@ -46,6 +46,13 @@ QUIRE_API void QUIRE_KERNEL(matmul_int8)(const uint16_t* x, int64_t x_stride, co
                                          int64_t y_stride, int64_t rows, int64_t outputs,
                                          int64_t inputs, int64_t activation);
 
+/* The same with w int4, low half of each byte first, each plus 8, in groups of `group` (32, 64 or
+ * 128) inputs, rows filled up to whole groups, times the group's scale [outputs, groups] bfloat16. */
+QUIRE_API void QUIRE_KERNEL(matmul_int4)(const uint16_t* x, int64_t x_stride, const uint8_t* w,
+                                         const uint16_t* scale, const uint16_t* bias, uint16_t* y,
+                                         int64_t y_stride, int64_t rows, int64_t outputs,
+                                         int64_t inputs, int64_t group, int64_t activation);
+
 #endif /* QUIRE_ISA */
 
 #ifdef __cplusplus

@@ -8,6 +8,7 @@ from torch import Tensor
 from quire.kernels.matmul import reference
 from quire.kernels.table import Linear
 from quire.platform.native import POINTER, SIZE, Library
+from quire.quant.layouts.int4_group import Int4Group
 from quire.quant.layouts.int8_channel import Int8Channel
 from quire.quant.layouts.layout import Dense, Layout
 
@@ -22,6 +23,7 @@ def linear_of(library: Library) -> Linear:
     """`linear` with the library's kernels."""
     dense = library.kernel("matmul_bf16", POINTER, SIZE, *[POINTER] * 3, *[SIZE] * 5)
     int8 = library.kernel("matmul_int8", POINTER, SIZE, *[POINTER] * 4, *[SIZE] * 5)
+    int4 = library.kernel("matmul_int4", POINTER, SIZE, *[POINTER] * 4, *[SIZE] * 6)
 
     def linear(
         weight: Layout, bias: Tensor | None, activation: str | None
@@ -32,8 +34,10 @@ def linear_of(library: Library) -> Linear:
             return other
         outputs, inputs = weight.shape
         outputs //= 2 if activation else 1
-        offset = _address(bias)
-        sizes = outputs, inputs, ACTIVATIONS[activation]
+        offset = None if bias is None else bias.data_ptr()
+        sizes: tuple[int, ...] = outputs, inputs, ACTIVATIONS[activation]
+        if isinstance(weight, Int4Group):
+            sizes = outputs, inputs, weight.group_size, ACTIVATIONS[activation]
 
         def run(x: Tensor, kernel: Callable[..., None], *held: int | None) -> Tensor:
             y = torch.empty((x.shape[0], outputs), dtype=torch.bfloat16)
@@ -51,11 +55,10 @@ def linear_of(library: Library) -> Linear:
             case Int8Channel():
                 held, scale = weight.weight, weight.scale
                 return lambda x: run(x, int8, held.data_ptr(), scale.data_ptr())
+            case Int4Group():
+                held, scale = weight.weight, weight.scale
+                return lambda x: run(x, int4, held.data_ptr(), scale.data_ptr())
             case _:
                 return other
 
     return linear
-
-
-def _address(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()

@@ -1,8 +1,9 @@
 """Weight layouts: their tensors, how they are filled from a dense weight, what they stand for."""
 
 from quire.quant.layouts.fp8_channel import Fp8Channel
+from quire.quant.layouts.int4_group import Int4Group
 from quire.quant.layouts.int8_channel import Int8Channel
 from quire.quant.layouts.layout import Layout
 
 # What `quantization` may ask for -> the layout that weights are converted to while they load.
-AT_LOAD: dict[str, type[Layout]] = {"fp8": Fp8Channel, "int8": Int8Channel}
+AT_LOAD: dict[str, type[Layout]] = {"fp8": Fp8Channel, "int8": Int8Channel, "int4": Int4Group}
