@@ -38,8 +38,10 @@ class ModelConfig:
     )
     trust_remote_code: bool = option(False, "Run code that comes with the checkpoint.")
     dtype: Dtype = option("auto", "Numbers the weights are held in.")
-    quantization: Literal["fp8"] | None = option(
-        None, "Round the weights of attention and MLPs to this while they load."
+    quantization: Literal["fp8", "int8", "int4"] | None = option(
+        None,
+        "Round weights to this while they load; with int8 and int4, those of embedding and head to"
+        " int8.",
     )
     load_format: Literal["auto", "safetensors", "pt", "dummy"] = option(
         "auto", "Which weight files; dummy: random weights."

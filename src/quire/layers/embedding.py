@@ -4,28 +4,27 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from quire.kernels.table import Ops
 from quire.layers.linear import Linear
 from quire.layers.norm import make_norm
-from quire.layers.parameters import Maker
+from quire.layers.parameters import Maker, Weighted
 from quire.models.recipe import EmbeddingRecipe
+from quire.quant.layouts.layout import Dense, Layout
 
 # (x [T, .], positions [T]) -> [T, .]
 _Step = Callable[[Tensor, Tensor], Tensor]
 
 
-class Table(nn.Module):
+class Table(Weighted):
     """Rows looked up by integer."""
 
-    def __init__(self, make: Maker, rows: int, dim: int) -> None:
-        super().__init__()
-        self.weight = make.empty(rows, dim)
+    def __init__(self, make: Maker, rows: int, dim: int, layout: type[Layout] = Dense) -> None:
+        super().__init__(layout.empty(rows, dim, make.dtype, make.device))
 
     def forward(self, ids: Tensor) -> Tensor:
         """[T] int64 -> [T, dim]."""
-        return F.embedding(ids, self.weight)
+        return self.layout.rows(ids)
 
 
 class Embedder:
@@ -37,7 +36,7 @@ class Embedder:
     def __init__(
         self, recipe: EmbeddingRecipe, vocab_size: int, hidden_size: int, ops: Ops, make: Maker
     ) -> None:
-        self.table = Table(make, vocab_size, recipe.dim)
+        self.table = Table(make, vocab_size, recipe.dim, make.table_layout)
         self.modules: dict[str, nn.Module] = {"embedding": self.table}
         self._steps: list[_Step] = []
         if recipe.multiplier != 1.0:

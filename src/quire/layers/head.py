@@ -3,25 +3,28 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from quire.layers.parameters import Maker
+from quire.layers.parameters import Maker, Weighted
 from quire.models.recipe import HeadRecipe
-from quire.quant.layouts.layout import Dense
 
 
-class Head(nn.Module):
-    """`weight` [V, dim], the embedding's own tensor if `tied`, and `bias` [V] or None."""
+class Head(Weighted):
+    """The weight [V, dim], the embedding's own if `tied`, and `bias` [V] or None."""
 
     def __init__(
-        self, recipe: HeadRecipe, vocab_size: int, dim: int, tied: nn.Parameter | None, make: Maker
+        self, recipe: HeadRecipe, vocab_size: int, dim: int, tied: Weighted | None, make: Maker
     ) -> None:
-        super().__init__()
-        self.weight = make.empty(vocab_size, dim) if tied is None else tied
+        layout = (
+            make.table_layout.empty(vocab_size, dim, make.dtype, make.device)
+            if tied is None
+            else tied.layout
+        )
+        super().__init__(layout, tied)
         self.bias = make.empty(vocab_size) if recipe.bias else None
         plain = recipe.multiplier == 1.0 and recipe.softcap is None
         self.dtype = make.dtype if plain else torch.float32  # of the logits
-        self._product = make.linear(Dense(self.weight), self.bias, None)
+        self._product = make.linear(layout, self.bias, None)
         self._steps: list[Callable[[Tensor], Tensor]] = []
         if recipe.multiplier != 1.0:
             multiplier = recipe.multiplier

@@ -1,11 +1,11 @@
 """Linear: y = x W^T + b, the weight in a layout that the model was built for."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from quire.layers.parameters import Maker
+from quire.layers.parameters import Maker, Weighted
 
 
-class Linear(nn.Module):
+class Linear(Weighted):
     """`weight` [out, in], or whatever tensors its layout has, and `bias` [out] or None.
 
     With an `activation` the rows are gate, then up, and the output is act(gate) * up [out / 2].
@@ -19,10 +19,7 @@ class Linear(nn.Module):
         bias: bool = False,
         activation: str | None = None,
     ) -> None:
-        super().__init__()
-        self.layout = make.layout.empty(outputs, inputs, make.dtype, make.device)
-        for name, tensor in self.layout.tensors().items():
-            self.register_parameter(name, nn.Parameter(tensor, requires_grad=False))
+        super().__init__(make.layout.empty(outputs, inputs, make.dtype, make.device))
         self.bias = make.empty(outputs) if bias else None
         self._product = make.linear(self.layout, self.bias, activation)
 

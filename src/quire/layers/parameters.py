@@ -11,12 +11,14 @@ from quire.quant.layouts.layout import Dense, Layout
 
 @dataclass(frozen=True, slots=True)
 class Maker:
-    """Where parameters live and in which dtype; the weights of linear layers, in which layout."""
+    """Where parameters live and in which dtype; in which layout the weights of linear layers are,
+    and those of embedding and head."""
 
     dtype: torch.dtype
     device: torch.device
     linear: Linear
     layout: type[Layout] = Dense
+    table_layout: type[Layout] = Dense
 
     @property
     def dense(self) -> "Maker":
@@ -27,3 +29,15 @@ class Maker:
         """A parameter of `shape` with undefined values, not trained."""
         data = torch.empty(shape, dtype=self.dtype, device=self.device)
         return nn.Parameter(data, requires_grad=False)
+
+
+class Weighted(nn.Module):
+    """A module with a weight in `layout`, whose tensors are its parameters under their names; the
+    parameters of `tied` if it has that module's weight."""
+
+    def __init__(self, layout: Layout, tied: "Weighted | None" = None) -> None:
+        super().__init__()
+        self.layout = layout
+        for name, tensor in layout.tensors().items():
+            made = nn.Parameter(tensor, requires_grad=False)
+            self.register_parameter(name, made if tied is None else tied.get_parameter(name))

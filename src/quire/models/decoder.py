@@ -126,6 +126,7 @@ class Decoder(nn.Module):
         max_len: the longest sequence it will be given; sizes the rope tables, and settles
             the scalings that depend on length (`layers.rotary`).
         layout: of the weights of attention and dense MLPs.
+        table_layout: of the weights of embedding and head.
     """
 
     capturable = True  # a decode step launches the same kernels whatever the batch holds
@@ -138,10 +139,11 @@ class Decoder(nn.Module):
         device: torch.device,
         max_len: int,
         layout: type[Layout] = Dense,
+        table_layout: type[Layout] = Dense,
     ) -> None:
         super().__init__()
         self.recipe = recipe
-        make = Maker(dtype, torch.device(device), ops.linear, layout)
+        make = Maker(dtype, torch.device(device), ops.linear, layout, table_layout)
         hidden = recipe.hidden_size
         self._embed = Embedder(recipe.embedding, recipe.vocab_size, hidden, ops, make)
         for name, module in self._embed.modules.items():
@@ -151,7 +153,7 @@ class Decoder(nn.Module):
             None if recipe.final_norm is None else make_norm(recipe.final_norm, hidden, ops, make)
         )
         self._leave = make_enter(self.final_norm, stream_open)
-        tied = self._embed.table.weight if recipe.head.tied else None
+        tied = self._embed.table if recipe.head.tied else None
         dim = recipe.embedding.dim
         self.project_out = Linear(make.dense, hidden, dim) if dim != hidden else nn.Identity()
         self.head = Head(recipe.head, recipe.vocab_size, dim, tied, make)

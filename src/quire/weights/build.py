@@ -115,8 +115,8 @@ def build_model(
         weights = fetch_weights(ModelSource.of_model(config), config.load_format)
     try:
         if isinstance(recipe, Recipe):
-            layout = AT_LOAD[config.quantization] if config.quantization else Dense
-            decoder = Decoder(recipe, ops, dtype, device, max_len, layout)
+            layouts = AT_LOAD[config.quantization] if config.quantization else (Dense, Dense)
+            decoder = Decoder(recipe, ops, dtype, device, max_len, *layouts)
             load_weights(decoder, recipe, weights, config.load_format, progress, config.seed)
             return decoder
         logger.info("%s has no recipe: running it through transformers", recipe.architecture)
@@ -132,7 +132,7 @@ def build_model(
         raise InsufficientMemoryError(
             f"the weights of {recipe.architecture} in {name} do not fit {caps.name}, which had "
             f"{caps.free_memory / 2**30:.1f} GiB free; use a smaller model, or "
-            "dtype='bfloat16' if it is float32, or quantization='fp8'"
+            "dtype='bfloat16' if it is float32, or quantization='int8'"
         ) from error
 
 

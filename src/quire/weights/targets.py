@@ -6,7 +6,7 @@ Such a weight comes in dense, into memory of its own, and is converted once all 
 import torch
 from torch import Tensor, nn
 
-from quire.layers.linear import Linear
+from quire.layers.parameters import Weighted
 from quire.quant.layouts.layout import Dense, Layout
 
 Target = nn.Parameter | Layout
@@ -16,10 +16,10 @@ def fill_targets(model: nn.Module, *, tied: bool) -> dict[str, Target]:
     """Every name that can be filled; tied parameters under each of theirs if `tied`."""
     found: dict[str, Target] = dict(model.named_parameters(remove_duplicate=not tied))
     for name, module in model.named_modules():
-        if isinstance(module, Linear) and not isinstance(module.layout, Dense):
-            for held in module.layout.tensors():
-                del found[f"{name}.{held}"]
-            found[f"{name}.weight"] = module.layout
+        if isinstance(module, Weighted) and not isinstance(module.layout, Dense):
+            held = [found.pop(f"{name}.{part}", None) for part in module.layout.tensors()]
+            if held[0] is not None:
+                found[f"{name}.weight"] = module.layout
     return found
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from quire.kernels.select import torch_ops
-from quire.layers.embedding import Embedder
+from quire.layers.embedding import Embedder, Table
 from quire.layers.experts import Experts
 from quire.layers.head import Head
 from quire.layers.mlp import activation_function, make_mlp
@@ -160,6 +160,6 @@ def test_logits_are_fp32_scaled_then_capped() -> None:
 
 
 def test_a_tied_head_is_the_embedding() -> None:
-    table = MAKE.empty(10, 8)
+    table = Table(MAKE, 10, 8)
     head = Head(HeadRecipe(True), 10, 8, table, MAKE)
-    assert head.weight.data_ptr() == table.data_ptr()
+    assert head.weight is table.weight

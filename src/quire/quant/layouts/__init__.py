@@ -3,7 +3,12 @@
 from quire.quant.layouts.fp8_channel import Fp8Channel
 from quire.quant.layouts.int4_group import Int4Group
 from quire.quant.layouts.int8_channel import Int8Channel
-from quire.quant.layouts.layout import Layout
+from quire.quant.layouts.layout import Dense, Layout
 
-# What `quantization` may ask for -> the layout that weights are converted to while they load.
-AT_LOAD: dict[str, type[Layout]] = {"fp8": Fp8Channel, "int8": Int8Channel, "int4": Int4Group}
+# What `quantization` may ask for -> the layouts that weights are converted to while they load: that
+# of linear layers, and that of embedding and head, which are often one.
+AT_LOAD: dict[str, tuple[type[Layout], type[Layout]]] = {
+    "fp8": (Fp8Channel, Dense),
+    "int8": (Int8Channel, Int8Channel),
+    "int4": (Int4Group, Int8Channel),
+}

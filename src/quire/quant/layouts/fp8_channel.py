@@ -1,6 +1,6 @@
 """fp8 weights with a scale for each output channel: 1 byte a weight and 4 a channel."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -42,3 +42,6 @@ class Fp8Channel:
 
     def dequantize(self) -> Tensor:
         return (self.weight.float() * self.scale.unsqueeze(1)).to(self.dtype)
+
+    def rows(self, ids: Tensor) -> Tensor:
+        return replace(self, weight=self.weight[ids], scale=self.scale[ids]).dequantize()

@@ -1,6 +1,6 @@
-"""int4 weights in groups along the inputs, each with a scale: half a byte a weight and 2 a group."""
+"""int4 weights in groups along the inputs with a scale each: 4 bits a weight and 16 a group."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -67,6 +67,9 @@ class Int4Group:
         groups = (integers.float() - 8).unflatten(1, (-1, self.group_size))
         dense = (groups * self.scale.unsqueeze(2).float()).flatten(1)
         return dense[:, : self.inputs].to(self.dtype)
+
+    def rows(self, ids: Tensor) -> Tensor:
+        return replace(self, weight=self.weight[ids], scale=self.scale[ids]).dequantize()
 
 
 def _integers(wide: Tensor, scale: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """int8 weights with a scale for each output channel: 1 byte a weight and 4 a channel."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,7 +38,10 @@ class Int8Channel:
         for weight, scale, part in zip(*parts, strict=True):
             wide = part.float()
             scale.copy_(wide.abs().amax(dim=1).clamp_(min=SMALLEST).div_(LARGEST))
-            weight.copy_(wide.div_(scale.unsqueeze(1)).round_())
+            weight.copy_((wide / scale.unsqueeze(1)).round_())
 
     def dequantize(self) -> Tensor:
         return (self.weight.float() * self.scale.unsqueeze(1)).to(self.dtype)
+
+    def rows(self, ids: Tensor) -> Tensor:
+        return replace(self, weight=self.weight[ids], scale=self.scale[ids]).dequantize()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -37,6 +38,10 @@ class Layout(Protocol):
         """[out, in] in `dtype`: the weight that the tensors stand for."""
         ...
 
+    def rows(self, ids: Tensor) -> Tensor:
+        """[n, in] in `dtype`: those rows of the weight."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Dense:
@@ -64,3 +69,6 @@ class Dense:
 
     def dequantize(self) -> Tensor:
         return self.weight
+
+    def rows(self, ids: Tensor) -> Tensor:
+        return F.embedding(ids, self.weight)
