@@ -24,7 +24,7 @@ class PagedModel:
         self.groups = recipe.kv_groups()
         self.seq_lens = [0] * num_rows
         device = next(model.parameters()).device
-        dtype = next(model.parameters()).dtype
+        dtype = next(p.dtype for p in model.parameters() if p.is_floating_point())
         columns = -(-max_len // page_size)
         self.num_pages = num_rows * columns + 3
         order = np.random.default_rng(page_size)
