@@ -9,6 +9,9 @@
 // it loads several times. The first tile brings the weights into the cache, and while the others
 // use them the next chunk's are asked for, so that memory works while the thread computes.
 //
+// A row's products do not depend on how many rows there are: the same registers are added in the
+// same order, and an engine that goes on after a crash computes in one step what took many before.
+//
 // `Format` says what is in a register:
 //   Register, Sum             types
 //   weight(p), value(p)       a register of w and of x
@@ -32,6 +35,8 @@ inline constexpr int64_t kStreamRows = 2;
 #endif
 inline constexpr int64_t kTileColumns = 4;
 inline constexpr int64_t kBlockBytes = 4096;  // of a row at a time; a tile's fit the nearest cache
+inline constexpr int64_t kStreamBlocks = 8;    // that are read in one go
+
 // The last bytes of a row, zeros behind them.
 struct Part {
     uint8_t bytes[kRegister] = {};
@@ -113,42 +118,35 @@ inline void add_sums(float* to, Floats a, Floats b, Floats c, Floats d) {
 #endif
 }
 
-// sums [kRows][kChunk], four columns of it, += kRows rows of x times four of w, one by one.
+// sums [kRows][kChunk], four columns of it, += kRows rows of x times four of w, one by one. Added up
+// as `tile` does, block by block.
 template <class Format, int64_t kRows>
 void stream(float* sums, const uint8_t* x, const uint8_t* const* w, int64_t size) {
-    constexpr int64_t kTurns = kRows == 1 ? 4 : kRows <= 4 ? 2 : 1;  // sums that do not wait
-    Floats totals[kTileColumns][kRows];
-    for (int64_t column = 0; column < kTileColumns; ++column) {
-        typename Format::Sum acc[kTurns][kRows] = {};
-        int64_t k = 0;
-        for (; k + kTurns * kRegister <= size; k += kTurns * kRegister)
-            QUIRE_UNROLL
-            for (int64_t turn = 0; turn < kTurns; ++turn) {
-                const int64_t at = k + turn * kRegister;
-                const auto weight = Format::weight(w[column] + at);
+    Floats totals[kStreamBlocks][kTileColumns][kRows];
+    for (int64_t column = 0; column < kTileColumns; ++column)
+        for (int64_t start = 0; start < size; start += kBlockBytes) {
+            const int64_t end = size - start < kBlockBytes ? size : start + kBlockBytes;
+            typename Format::Sum acc[kRows] = {};
+            int64_t k = start;
+            const auto add = [&](typename Format::Register weight) {
                 QUIRE_UNROLL
-                for (int64_t r = 0; r < kRows; ++r)
-                    acc[turn][r] = Format::dot(acc[turn][r], weight, Format::value(x + at * kRows + r * kRegister));
-            }
-        for (; k < size; k += kRegister) {
-            const int64_t count = size - k < kRegister ? size - k : kRegister;
-            const auto weight = Format::weight(Part(w[column] + k, count).bytes);
+                for (int64_t r = 0; r < kRows; ++r) {
+                    const auto value = Format::value(x + k * kRows + r * kRegister);
+                    acc[r] = Format::dot(acc[r], weight, value);
+                }
+            };
+            for (; k + kRegister <= end; k += kRegister) add(Format::weight(w[column] + k));
+            if (k < end) add(Format::weight(Part(w[column] + k, end - k).bytes));
             QUIRE_UNROLL
-            for (int64_t r = 0; r < kRows; ++r) {
-                const auto value = Format::value(x + k * kRows + r * kRegister);
-                acc[0][r] = Format::dot(acc[0][r], weight, value);
-            }
+            for (int64_t r = 0; r < kRows; ++r)
+                totals[start / kBlockBytes][column][r] = Format::floats(acc[r]);
         }
+    for (int64_t block = 0; block * kBlockBytes < size; ++block) {
+        const auto& of = totals[block];
         QUIRE_UNROLL
-        for (int64_t r = 0; r < kRows; ++r) {
-            QUIRE_UNROLL
-            for (int64_t turn = 1; turn < kTurns; ++turn) acc[0][r] += acc[turn][r];
-            totals[column][r] = Format::floats(acc[0][r]);
-        }
+        for (int64_t r = 0; r < kRows; ++r)
+            add_sums(sums + r * kChunk, of[0][r], of[1][r], of[2][r], of[3][r]);
     }
-    QUIRE_UNROLL
-    for (int64_t r = 0; r < kRows; ++r)
-        add_sums(sums + r * kChunk, totals[0][r], totals[1][r], totals[2][r], totals[3][r]);
 }
 
 // Weights to ask for while tiles are computed: a part of four rows, in the order of their bytes,
@@ -227,7 +225,7 @@ void with_constant(int64_t count, const Function& function) {
 template <class Format>
 void few_rows(const Result& result, const Groups& x, const uint8_t* w, int64_t size) {
     const bool streams = x.rows <= kStreamRows;
-    const int64_t most = x.count() == 1 ? size : kBlockBytes;
+    const int64_t most = streams ? kStreamBlocks * kBlockBytes : kBlockBytes;
     for_each_chunk(result, [&](float* sums, int64_t chunk, int64_t first, bool more) {
         const int64_t begin = first / kTileRows, end = begin + x.in_block(first);
         for (int64_t k = 0; k < size; k += most) {

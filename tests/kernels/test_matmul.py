@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from quire.kernels.select import reference_ops
 from quire.kernels.table import Ops
 from quire.quant.layouts.fp8_channel import Fp8Channel
 from quire.quant.layouts.int4_group import Int4Group
@@ -136,3 +137,19 @@ def test_weights_that_fill_the_device(
         expected = reference.linear(weight, offset, activation)(x)
         assert deviation(product(x), expected) < (0.008 if layout == "dense" else 0.06)
     tuning.shared_tile.cache_clear()
+
+
+@pytest.mark.parametrize("layout", ["dense", "int8", "int4"])
+def test_a_token_has_one_product_in_any_company(
+    native_ops: Ops, layout: str, randn: Callable[..., Tensor]
+) -> None:
+    """On a CPU: what is computed again after a crash is what was told before it."""
+    if native_ops.linear is reference_ops("test").linear or torch.cuda.is_available():
+        pytest.skip("no C++ kernels here")
+    product = native_ops.linear(layer(layout, 70, 9001 // 8 * 8, torch.bfloat16, randn), None, None)
+    x = randn(300, 9000, dtype=torch.bfloat16)
+    together = product(x)
+    for count in (1, 2, 3, 5, 6, 7, 16, 40, 97, 130):
+        for first in (0, 170):
+            alone = product(x[first : first + count])
+            assert torch.equal(alone, together[first : first + count]), count
