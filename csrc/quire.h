@@ -53,6 +53,17 @@ QUIRE_API void QUIRE_KERNEL(matmul_int4)(const uint16_t* x, int64_t x_stride, co
                                          int64_t y_stride, int64_t rows, int64_t outputs,
                                          int64_t inputs, int64_t group, int64_t activation);
 
+/* Attention of T tokens of ragged sequences over pages. q [T, H, D], out [T, H, D] contiguous;
+ * k_pages, v_pages [N, K, P, D] with given strides of pages and heads; query_lens, seq_lens, rows
+ * [sequences] as in AttentionBatch, page_table [R, table_width]. All of bfloat16 if `bf16`, else
+ * fp32. window 0: none; softcap 0: none. D is a multiple of 16, at least 32 if bfloat16. */
+QUIRE_API void QUIRE_KERNEL(attention)(
+    void* out, const void* q, const void* k_pages, const void* v_pages, const int32_t* query_lens,
+    const int32_t* seq_lens, const int32_t* rows, const int32_t* page_table, int64_t sequences,
+    int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t page_size, int64_t q_stride,
+    int64_t page_stride, int64_t head_stride, int64_t table_width, float scale, int64_t window,
+    float softcap, int64_t bf16);
+
 #endif /* QUIRE_ISA */
 
 #ifdef __cplusplus

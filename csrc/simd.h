@@ -100,9 +100,9 @@ inline float largest(Floats v) {
     return found;
 }
 
-// e to the x within 2 ulp; 0 below -87, and finite above 88 (as if x were 88).
+// e to the x within 2 ulp; 0 below -87, and finite above 88 (as if x were 88). A NaN stays one.
 inline Floats exp(Floats x) {
-    const Floats bounded = min(max(x, splat(-87.3f)), splat(88.0f));
+    const Floats bounded = min(splat(88.0f), max(splat(-87.3f), x));
     // x = n ln 2 + r, |r| <= ln 2 / 2. Adding 1.5 * 2^23 rounds to an integer, ln 2 comes in two
     // parts so that n ln 2 is exact enough.
     const Floats shifted = bounded * 1.44269504f + 12582912.0f;

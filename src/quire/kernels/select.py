@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from quire.kernels.activation import reference as activation_reference
 from quire.kernels.attention import reference as attention_reference
-from quire.kernels.attention import torch_attention
+from quire.kernels.attention import cpp_attention, torch_attention
 from quire.kernels.attention.parts import max_parts, plan_parts
 from quire.kernels.experts import reference as experts_reference
 from quire.kernels.experts import torch_experts
@@ -99,9 +99,13 @@ def torch_ops(reason: str) -> Ops:
 def cpp_ops(library: Library, reason: str) -> Ops:
     """The C++ kernels for what they cover, on a CPU; torch for the rest."""
     fast = torch_ops(f"no C++ kernel; {reason}")
-    reasons = {"linear": f"C++: on weights as they are, up to a chunk of a prompt; {reason}"}
+    reasons = {
+        "attention": f"C++: online softmax over blocks of pages, bf16 and fp32; {reason}",
+        "linear": f"C++: on weights as they are, up to a chunk of a prompt; {reason}",
+    }
     return replace(
         fast,
+        attention=cpp_attention.attention_of(library),
         linear=cpp_matmul.linear_of(library),
         reasons=fast.reasons | reasons,
     )
