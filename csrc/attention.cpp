@@ -160,13 +160,6 @@ class Worker {
         for (; i < count; ++i) k_rows_[i] = v_rows_[i] = zeros_.data;
     }
 
-    // Asks for what a tile of keys has to say, as the rows of different pages follow no pattern.
-    void prefetch(const Value* const* rows, int64_t key) const {
-        for (int64_t i = key; i < key + kTile; ++i)
-            for (int64_t line = 0; line < b_.head_dim; line += 64 / sizeof(Value))
-                __builtin_prefetch(rows[i] + line);
-    }
-
     // A block's partial results of the tile's rows.
     void attend(const Tile& tile, int64_t block, float* partial) {
         const int64_t rows = tile.queries * b_.group(), first = block * kBlock;
@@ -176,11 +169,8 @@ class Worker {
         const int64_t skip = low / kTile * kTile;
         const int64_t count = (high + kTile - 1) / kTile * kTile;
         locate(tile, first, low, high, count);
-        prefetch(k_rows_, skip);
         for (int64_t key = skip; key < count; key += kTile) {
-            prefetch(v_rows_, key);
-            if (key + kTile < count) prefetch(k_rows_, key + kTile);
-            turn_keys(k_rows_ + key, words_, columns_.data);
+            turn_keys(k_rows_ + key, key + kTile < count ? k_rows_ + key + kTile : k_rows_ + key, v_rows_ + key, words_, columns_.data);
             by_rows(rows, [&](auto r, int64_t row) {
                 score<Element, r>(queries_.data + row * words_, words_, columns_.data,
                                   scores_.data + row * kBlock + key);

@@ -107,16 +107,18 @@ inline void transpose(Words (&x)[kLanes]) {
 
 // rows [kTile] of `words` words each -> columns [words, kVectors].
 template <class Value>
-inline void turn_keys(const Value* const* rows, int64_t words, Words* columns) {
-    for (int64_t v = 0; v < kVectors; ++v, rows += kLanes) {
+inline void turn_keys(const Value* const* rows, const Value* const* ahead, const Value* const* values, int64_t words, Words* columns) {
+    for (int64_t v = 0; v < kVectors; ++v, rows += kLanes, ahead += kLanes, values += kLanes) {
         int64_t w = 0;
         while (w < words) {
             // The last words once more, if they fill no register of their own.
             if (w + kLanes > words) w = words - kLanes;
             Words square[kLanes];
             QUIRE_UNROLL
-            for (int64_t i = 0; i < kLanes; ++i)
-                square[i] = load_words(reinterpret_cast<const uint32_t*>(rows[i]) + w);
+            for (int64_t i = 0; i < kLanes; ++i) {
+                __builtin_prefetch(reinterpret_cast<const uint32_t*>(ahead[i]) + w);
+                __builtin_prefetch(reinterpret_cast<const uint32_t*>(values[i]) + w);
+                square[i] = load_words(reinterpret_cast<const uint32_t*>(rows[i]) + w);}
             transpose(square);
             QUIRE_UNROLL
             for (int64_t i = 0; i < kLanes; ++i, ++w) columns[w * kVectors + v] = square[i];
