@@ -64,6 +64,28 @@ QUIRE_API void QUIRE_KERNEL(attention)(
     int64_t page_stride, int64_t head_stride, int64_t table_width, float scale, int64_t window,
     float softcap, int64_t bf16);
 
+/* x [rows, size], rows `stride` apart, `weight` [size] -> out [rows, size], x / rms(x) *
+ * (weight + offset). With a `residual` [rows, size] x + residual goes to `total` [rows, size] and
+ * that is normalised; else both are NULL. All bfloat16 if `bf16`, else fp32; so below. */
+QUIRE_API void QUIRE_KERNEL(rms_norm)(const void* x, const void* residual, const void* weight,
+                                      void* out, void* total, int64_t rows, int64_t size,
+                                      int64_t stride, float eps, float offset, int64_t bf16);
+
+/* x [rows, 2 * size], rows `stride` apart, gate then up -> out [rows, size], act(gate) * up. */
+QUIRE_API void QUIRE_KERNEL(gated_act)(const void* x, void* out, int64_t rows, int64_t size,
+                                       int64_t stride, int64_t activation, int64_t bf16);
+
+/* Normalises the heads of q [T, H, D] and k [T, K, D] with weights [D] (NULL: not), rotates them by
+ * table [L, rotary_dim] fp32 (NULL: not) at `positions` [T], q and k in place, and stores k and v
+ * [T, K, D] in `slots` [T] of k_pages and v_pages [N, K, P, D]; -1 is stored nowhere. */
+QUIRE_API void QUIRE_KERNEL(prepare_qkv)(
+    void* q, void* k, const void* v, const void* q_weight, const void* k_weight,
+    const float* table, const int64_t* positions, void* k_pages, void* v_pages,
+    const int64_t* slots, int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim,
+    int64_t page_size, int64_t q_stride, int64_t k_stride, int64_t v_stride, int64_t page_stride,
+    int64_t head_stride, int64_t rotary_dim, int64_t interleaved, float eps, float offset,
+    int64_t bf16);
+
 #endif /* QUIRE_ISA */
 
 #ifdef __cplusplus

@@ -7,9 +7,11 @@ from dataclasses import fields
 
 import pytest
 
+from quire.kernels import select
 from quire.kernels.select import select_ops
 from quire.kernels.table import Ops
 from quire.platform.caps import DeviceCaps
+from quire.platform.native import open_library
 
 
 def caps(kind: str, triton: bool) -> DeviceCaps:
@@ -24,14 +26,19 @@ def caps(kind: str, triton: bool) -> DeviceCaps:
     )
 
 
-@pytest.mark.parametrize(
-    ("kind", "triton", "expected"),
-    [("cpu", False, "torch"), ("cpu", True, "torch"), ("cuda", False, "reference")],
-)
-def test_choice(kind: str, triton: bool, expected: str) -> None:
-    ops = select_ops(caps(kind, triton))
-    assert ops.reasons["attention"].startswith(f"{expected}: ")
-    assert f"test {kind}" in ops.reasons["attention"]
+@pytest.mark.parametrize("triton", [False, True])
+def test_choice_on_a_cpu(triton: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if open_library()[0] is not None:
+        assert select_ops(caps("cpu", triton)).reasons["attention"].startswith("C++: ")
+    monkeypatch.setattr(select, "open_library", lambda: (None, "the reason why"))
+    reason = select_ops(caps("cpu", triton)).reasons["attention"]
+    assert reason.startswith("torch: ") and "the reason why" in reason
+
+
+def test_the_reference_where_there_is_nothing_else() -> None:
+    reason = select_ops(caps("cuda", False)).reasons["attention"]
+    assert reason.startswith("reference: ")
+    assert "test cuda" in reason
 
 
 def test_triton_on_cuda() -> None:

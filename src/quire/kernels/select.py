@@ -7,15 +7,18 @@ import functools
 import logging
 from dataclasses import replace
 
+from quire.kernels.activation import cpp_activation
 from quire.kernels.activation import reference as activation_reference
-from quire.kernels.attention import reference as attention_reference
 from quire.kernels.attention import cpp_attention, torch_attention
+from quire.kernels.attention import reference as attention_reference
 from quire.kernels.attention.parts import max_parts, plan_parts
 from quire.kernels.experts import reference as experts_reference
 from quire.kernels.experts import torch_experts
 from quire.kernels.matmul import cpp_matmul
 from quire.kernels.matmul import reference as matmul_reference
+from quire.kernels.norm import cpp_norm
 from quire.kernels.norm import reference as norm_reference
+from quire.kernels.qkv import cpp_qkv
 from quire.kernels.qkv import reference as qkv_reference
 from quire.kernels.sample import reference as sample_reference
 from quire.kernels.sample import torch_sample
@@ -99,14 +102,23 @@ def torch_ops(reason: str) -> Ops:
 def cpp_ops(library: Library, reason: str) -> Ops:
     """The C++ kernels for what they cover, on a CPU; torch for the rest."""
     fast = torch_ops(f"no C++ kernel; {reason}")
+    rms_norm, add_rms_norm = cpp_norm.norms_of(library)
     reasons = {
+        "rms_norm": f"C++: one pass over a row, bf16 and fp32; {reason}",
+        "add_rms_norm": f"C++: addition and norm in one pass, bf16 and fp32; {reason}",
+        "prepare_qkv": f"C++: norm, rotation and storing in one pass, bf16 and fp32; {reason}",
         "attention": f"C++: online softmax over blocks of pages, bf16 and fp32; {reason}",
         "linear": f"C++: on weights as they are, up to a chunk of a prompt; {reason}",
+        "gated_act": f"C++: one pass over gate and up, bf16 and fp32; {reason}",
     }
     return replace(
         fast,
+        rms_norm=rms_norm,
+        add_rms_norm=add_rms_norm,
+        prepare_qkv=cpp_qkv.prepare_qkv_of(library),
         attention=cpp_attention.attention_of(library),
         linear=cpp_matmul.linear_of(library),
+        gated_act=cpp_activation.gated_act_of(library),
         reasons=fast.reasons | reasons,
     )
 

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch  # noqa: F401  # brings the OpenMP runtime into the process
+import torch  # brings the OpenMP runtime into the process
 
 POINTER = ctypes.c_void_p
 SIZE = ctypes.c_int64
 FLOAT = ctypes.c_float
+KERNEL_DTYPES = (torch.bfloat16, torch.float32)  # of kernels that take either
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,7 @@ def attention_of(library: Library) -> Attention:
     ) -> Tensor:
         """As `reference.attention`."""
         if not _takes(q, k_pages):
-            return torch_attention.attention(
-                q, k_pages, v_pages, batch, scale, window, softcap
-            )
+            return torch_attention.attention(q, k_pages, v_pages, batch, scale, window, softcap)
         num_heads, head_dim = q.shape[1:]
         page_stride, head_stride = k_pages.stride()[:2]
         out = torch.empty(q.shape, dtype=q.dtype)

@@ -10,15 +10,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from quire.kernels.activation.cpp_activation import ACTIVATIONS
 from quire.kernels.matmul import reference
 from quire.kernels.table import Linear
 from quire.platform.native import POINTER, SIZE, Library
 from quire.quant.layouts.int4_group import Int4Group
 from quire.quant.layouts.int8_channel import Int8Channel
 from quire.quant.layouts.layout import Dense, Layout
-
-# As csrc/activation.h counts them.
-ACTIVATIONS = {None: 0, "silu": 1, "gelu": 2, "gelu_tanh": 3, "relu": 4, "relu2": 5}
 
 
 def linear_of(library: Library) -> Linear:
