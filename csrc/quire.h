@@ -86,6 +86,13 @@ QUIRE_API void QUIRE_KERNEL(prepare_qkv)(
     int64_t head_stride, int64_t rotary_dim, int64_t interleaved, float eps, float offset,
     int64_t bf16);
 
+/* A token for each row of logits [rows, size] fp32, rows `stride` apart, as kernels/sample says;
+ * the other arrays are [rows]. */
+QUIRE_API void QUIRE_KERNEL(sample)(const float* logits, const float* temperature,
+                                    const int32_t* top_k, const float* top_p, const float* min_p,
+                                    const int64_t* seed, const int64_t* positions, int64_t* tokens,
+                                    int64_t rows, int64_t size, int64_t stride);
+
 #endif /* QUIRE_ISA */
 
 #ifdef __cplusplus

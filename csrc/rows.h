@@ -7,7 +7,7 @@ namespace quire::QUIRE_ISA {
 
 struct Whole {
     template <class T>
-    Floats load(const T* p) const { return quire::QUIRE_ISA::load(p); }
+    Floats load(const T* p, float = 0) const { return quire::QUIRE_ISA::load(p); }
     template <class T>
     void store(T* p, Floats v) const { quire::QUIRE_ISA::store(p, v); }
 };
@@ -16,12 +16,13 @@ struct Part {
     int64_t count;
 
     template <class T>
-    Floats load(const T* p) const { return load_part(p, count); }
+    Floats load(const T* p, float rest = 0) const { return load_part(p, count, rest); }
     template <class T>
     void store(T* p, Floats v) const { store_part(p, v, count); }
 };
 
-// Calls f(i, access) for each vector of [0, size); `access` loads and stores what there is of it.
+// Calls f(i, access) for each vector of [0, size); `access` loads and stores what there is of it,
+// and loads `rest` for what is beyond.
 template <class F>
 inline void each(int64_t size, const F& f) {
     int64_t i = 0;

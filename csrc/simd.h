@@ -62,10 +62,11 @@ inline void store(uint16_t* p, Floats v) {
     std::memcpy(p, &h, sizeof h);
 }
 
-// The first `count` values of p, count in [0, kLanes); zeros behind them.
+// The first `count` values of p, count in [0, kLanes); `rest` behind them.
 template <class T>
-inline Floats load_part(const T* p, int64_t count) {
-    T part[kLanes] = {};
+inline Floats load_part(const T* p, int64_t count, float rest = 0) {
+    T part[kLanes];
+    store(part, splat(rest));
     std::memcpy(part, p, count * sizeof(T));
     return load(part);
 }
@@ -118,6 +119,19 @@ inline Floats exp(Floats x) {
     const Words scale = ((Words)shifted - 0x4b400000u + 127u) << 23;  // 2^n
     const Floats made = p * (Floats)scale;
     return x < -87.3f ? Floats{} : made;
+}
+
+// The natural logarithm of positive normal numbers within 1 ulp, as fdlibm has it: of
+// x = 2^n (1 + f), 1 + f in [sqrt(1/2), sqrt(2)), a series in s = f / (2 + f).
+inline Floats log(Floats x) {
+    const Ints exponent = (Ints)((Words)x - 0x3f3504f3u) >> 23;
+    const Floats n = __builtin_convertvector(exponent, Floats);
+    const Floats f = (Floats)((Words)x - ((Words)exponent << 23)) - 1.0f;
+    const Floats s = f / (2.0f + f), s2 = s * s;
+    const Floats series = s2 * (0.66666667f + s2 * (0.4f + s2 * (0.28571429f + s2 * 0.22222222f)));
+    const Floats half = 0.5f * f * f;
+    const Floats low = s * (half + series) + n * -2.12194440e-4f;
+    return n * 0.693359375f - ((half - low) - f);
 }
 
 }  // namespace quire::QUIRE_ISA

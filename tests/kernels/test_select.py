@@ -32,7 +32,8 @@ def test_choice_on_a_cpu(triton: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         assert select_ops(caps("cpu", triton)).reasons["attention"].startswith("C++: ")
     monkeypatch.setattr(select, "open_library", lambda: (None, "the reason why"))
     reason = select_ops(caps("cpu", triton)).reasons["attention"]
-    assert reason.startswith("torch: ") and "the reason why" in reason
+    assert reason.startswith("torch: ")
+    assert "the reason why" in reason
 
 
 def test_the_reference_where_there_is_nothing_else() -> None:

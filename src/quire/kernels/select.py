@@ -20,8 +20,8 @@ from quire.kernels.norm import cpp_norm
 from quire.kernels.norm import reference as norm_reference
 from quire.kernels.qkv import cpp_qkv
 from quire.kernels.qkv import reference as qkv_reference
+from quire.kernels.sample import cpp_sample, torch_sample
 from quire.kernels.sample import reference as sample_reference
-from quire.kernels.sample import torch_sample
 from quire.kernels.stage import reference as stage_reference
 from quire.kernels.table import AttentionByParts, Ops
 from quire.platform.caps import DeviceCaps
@@ -110,6 +110,7 @@ def cpp_ops(library: Library, reason: str) -> Ops:
         "attention": f"C++: online softmax over blocks of pages, bf16 and fp32; {reason}",
         "linear": f"C++: on weights as they are, up to a chunk of a prompt; {reason}",
         "gated_act": f"C++: one pass over gate and up, bf16 and fp32; {reason}",
+        "sample": f"C++: thresholds by search instead of a sort; {reason}",
     }
     return replace(
         fast,
@@ -119,6 +120,7 @@ def cpp_ops(library: Library, reason: str) -> Ops:
         attention=cpp_attention.attention_of(library),
         linear=cpp_matmul.linear_of(library),
         gated_act=cpp_activation.gated_act_of(library),
+        sample=cpp_sample.sample_of(library),
         reasons=fast.reasons | reasons,
     )
 

@@ -1,0 +1,35 @@
+"""Sampling in C++ (`csrc/sample.cpp`)."""
+
+import torch
+from torch import Tensor
+
+from quire.kernels.table import Sample
+from quire.platform.native import POINTER, SIZE, Library
+
+
+def sample_of(library: Library) -> Sample:
+    """The op with the library's kernel."""
+    kernel = library.kernel("sample", *[POINTER] * 8, *[SIZE] * 3)
+
+    def sample(
+        logits: Tensor,
+        temperature: Tensor,
+        top_k: Tensor,
+        top_p: Tensor,
+        min_p: Tensor,
+        seed: Tensor,
+        positions: Tensor,
+    ) -> Tensor:
+        """As `reference.sample`."""
+        rows, size = logits.shape
+        if logits.stride(1) != 1:
+            logits = logits.contiguous()
+        tokens = torch.empty(rows, dtype=torch.int64)
+        by_row = [x.contiguous() for x in (temperature, top_k, top_p, min_p, seed, positions)]
+        kernel(
+            logits.data_ptr(), *[x.data_ptr() for x in by_row], tokens.data_ptr(),
+            rows, size, logits.stride(0),
+        )  # fmt: skip
+        return tokens
+
+    return sample
