@@ -110,8 +110,10 @@ class Row {
         if (filters_.min_p > 0) threshold = top_.value + logf(filters_.min_p);
         if (filters_.top_k > 0 && filters_.top_k < size_) {
             const int64_t count = gather(bound(filters_.top_k));
-            const float kth = kth_largest(values_, count, filters_.top_k);
-            threshold = kth > threshold ? kth : threshold;
+            if (count >= filters_.top_k) {  // fewer: the rest are masked
+                const float kth = kth_largest(values_, count, filters_.top_k);
+                threshold = kth > threshold ? kth : threshold;
+            }
         }
         if (filters_.top_p >= 1) return threshold;
         const double goal = filters_.top_p * mass(threshold);
