@@ -82,8 +82,8 @@ class Worker {
 
   public:
     Worker(const Batch& batch, Tile* tiles)
-        : b_(batch), tiles_(tiles), limit_(tile_rows(batch)), words_(b_.head_dim / Element::kPerWord),
-          queries_(limit_ * words_), columns_(words_ * kVectors), scores_(limit_ * kBlock),
+        : b_(batch), tiles_(tiles), limit_(tile_rows(batch)),
+          words_(b_.head_dim / Element::kPerWord), queries_(limit_ * words_), columns_(words_ * kVectors), scores_(limit_ * kBlock),
           weights_(limit_ * kBlock), block_(limit_ * b_.stride()), result_(limit_ * b_.stride()),
           zeros_(b_.head_dim) {
         std::memset(zeros_.data, 0, b_.head_dim * sizeof(Value));
@@ -107,13 +107,14 @@ class Worker {
             }
             return put_result(tile);
         }
-        float* partial = tile.partials + (piece.first_block - tile.first_block) * rows * b_.stride();
-        for (int64_t i = 0; i < piece.blocks; ++i, partial += rows * b_.stride())
+        const int64_t size = rows * b_.stride();
+        float* partial = tile.partials + (piece.first_block - tile.first_block) * size;
+        for (int64_t i = 0; i < piece.blocks; ++i, partial += size)
             attend(tile, piece.first_block + i, partial);
         if (__atomic_sub_fetch(&tile.pieces_left, 1, __ATOMIC_ACQ_REL) > 0) return;
         clear(b_, rows, result_.data);
         for (int64_t i = 0; i < tile.blocks; ++i)
-            merge_block(b_, rows, tile.partials + i * rows * b_.stride(), result_.data);
+            merge_block(b_, rows, tile.partials + i * size, result_.data);
         put_result(tile);
     }
 
@@ -170,7 +171,8 @@ class Worker {
         const int64_t count = (high + kTile - 1) / kTile * kTile;
         locate(tile, first, low, high, count);
         for (int64_t key = skip; key < count; key += kTile) {
-            turn_keys(k_rows_ + key, key + kTile < count ? k_rows_ + key + kTile : k_rows_ + key, v_rows_ + key, words_, columns_.data);
+            const int64_t next = key + kTile < count ? key + kTile : key;
+            turn_keys(k_rows_ + key, k_rows_ + next, v_rows_ + key, words_, columns_.data);
             by_rows(rows, [&](auto r, int64_t row) {
                 score<Element, r>(queries_.data + row * words_, words_, columns_.data,
                                   scores_.data + row * kBlock + key);
@@ -216,7 +218,8 @@ template <class Element>
 void attention(const Batch& b) {
     const int64_t most = Worker<Element>::queries_of_tile(b);
     int64_t num_tiles = 0;
-    for (int64_t s = 0; s < b.sequences; ++s) num_tiles += div_up(b.query_lens[s], most) * b.kv_heads;
+    for (int64_t s = 0; s < b.sequences; ++s)
+        num_tiles += div_up(b.query_lens[s], most) * b.kv_heads;
     Array<Tile> tiles(num_tiles);
     int64_t t = 0, token = 0, total_blocks = 0;
     for (int64_t s = 0; s < b.sequences; token += b.query_lens[s++]) {
@@ -239,7 +242,8 @@ void attention(const Batch& b) {
     for (t = 0; t < num_tiles; ++t) {
         tiles[t].pieces_left = div_up(tiles[t].blocks, limit);
         num_pieces += tiles[t].pieces_left;
-        if (tiles[t].pieces_left > 1) num_partials += tiles[t].blocks * tiles[t].queries * b.group();
+        if (tiles[t].pieces_left > 1)
+            num_partials += tiles[t].blocks * tiles[t].queries * b.group();
     }
     Array<Piece> pieces(num_pieces);
     Array<float> partials(num_partials * b.stride());

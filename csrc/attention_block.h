@@ -11,11 +11,10 @@
 
 namespace quire::QUIRE_ISA {
 
-#define QUIRE_UNROLL _Pragma("GCC unroll 16")
-inline constexpr int64_t kBlock = 256;                   // keys
-inline constexpr int64_t kVectors = 4;                   // registers of scores or sums a row has
-inline constexpr int64_t kTile = kVectors * kLanes;      // keys whose scores are made at a time
-inline constexpr int kRows = kLanes == 16 ? 6 : 2;       // rows that share what is in registers
+inline constexpr int64_t kBlock = 256;               // keys
+inline constexpr int64_t kVectors = 4;               // registers of scores or sums a row has
+inline constexpr int64_t kTile = kVectors * kLanes;  // keys whose scores are made at a time
+inline constexpr int kRows = kLanes == 16 ? 6 : 2;   // rows that share what is in registers
 static_assert(kBlock % kTile == 0);
 
 // --- elements: what q, k and v hold ---
@@ -105,10 +104,15 @@ inline void transpose(Words (&x)[kLanes]) {
     }
 }
 
-// rows [kTile] of `words` words each -> columns [words, kVectors].
+// rows [kTile] of `words` words each -> columns [words, kVectors]. On the way asks for the rows
+// `next` and `values`, as rows of different pages follow no pattern that a CPU would see.
 template <class Value>
-inline void turn_keys(const Value* const* rows, const Value* const* ahead, const Value* const* values, int64_t words, Words* columns) {
-    for (int64_t v = 0; v < kVectors; ++v, rows += kLanes, ahead += kLanes, values += kLanes) {
+inline void turn_keys(const Value* const* rows, const Value* const* next,
+                      const Value* const* values, int64_t words, Words* columns) {
+    const auto word = [](const Value* row, int64_t w) {
+        return reinterpret_cast<const uint32_t*>(row) + w;
+    };
+    for (int64_t v = 0; v < kVectors; ++v, rows += kLanes, next += kLanes, values += kLanes) {
         int64_t w = 0;
         while (w < words) {
             // The last words once more, if they fill no register of their own.
@@ -116,9 +120,10 @@ inline void turn_keys(const Value* const* rows, const Value* const* ahead, const
             Words square[kLanes];
             QUIRE_UNROLL
             for (int64_t i = 0; i < kLanes; ++i) {
-                __builtin_prefetch(reinterpret_cast<const uint32_t*>(ahead[i]) + w);
-                __builtin_prefetch(reinterpret_cast<const uint32_t*>(values[i]) + w);
-                square[i] = load_words(reinterpret_cast<const uint32_t*>(rows[i]) + w);}
+                __builtin_prefetch(word(next[i], w));
+                __builtin_prefetch(word(values[i], w));
+                square[i] = load_words(word(rows[i], w));
+            }
             transpose(square);
             QUIRE_UNROLL
             for (int64_t i = 0; i < kLanes; ++i, ++w) columns[w * kVectors + v] = square[i];

@@ -1,4 +1,4 @@
-// The sampler's noise, as kernels/sample/noise.py defines it: a function of (seed, position, token).
+// The sampler's noise, a function of (seed, position, token), as kernels/sample/noise.py has it.
 #pragma once
 
 #include <cmath>
@@ -62,7 +62,8 @@ inline void noise(int64_t begin, Source from, float* out) {
             store(made, gumbel(words[w]));
             for (int64_t i = 0; i < kLanes; i += kPiece) {
                 const int64_t run = (first + i) / kRun, within = (first + i) % kRun;
-                std::memcpy(out + 4 * kRun * run + kRun * w + within, made + i, kPiece * sizeof(float));
+                float* const to = out + 4 * kRun * run + kRun * w + within;
+                std::memcpy(to, made + i, kPiece * sizeof(float));
             }
         }
     }

@@ -64,7 +64,8 @@ void QUIRE_KERNEL(prepare_qkv)(void* q, void* k, const void* v, const void* q_we
                 prepare(q_heads + h * head_dim, static_cast<const T*>(q_weight), norm, angles,
                         rotation, head_dim);
             if (slots[t] < 0) return;
-            const int64_t place = slots[t] / page_size * page_stride + slots[t] % page_size * head_dim;
+            const int64_t page = slots[t] / page_size, offset_in_page = slots[t] % page_size;
+            const int64_t place = page * page_stride + offset_in_page * head_dim;
             for (int64_t h = 0; h < kv_heads; ++h) {
                 T* const k_head = static_cast<T*>(k) + t * k_stride + h * head_dim;
                 const T* const v_head = static_cast<const T*>(v) + t * v_stride + h * head_dim;

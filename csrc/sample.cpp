@@ -4,7 +4,7 @@
 // values afterwards (the k-th, the most likely ones, what the noise can still lift to the top)
 // passes over most chunks. kernels/sample/reference.py says what is to come out.
 //
-// Bytes: greedy reads a row once. A draw writes it once more, scaled, and reads that from the cache.
+// Bytes: greedy reads a row once. A draw writes it scaled and reads that from the cache.
 #include <cstdlib>
 
 #include "noise.h"
@@ -93,13 +93,15 @@ class Row {
   private:
     void race(int64_t chunk, float threshold, Source from, Best& best) const {
         for (int64_t begin = chunk * kChunk; begin < (chunk + 1) * kChunk; begin += kNoiseTokens) {
+            const Floats hidden = splat(-__builtin_inff());
             float scores[kNoiseTokens];
             noise(begin, from, scores);
             for (int64_t i = 0; i < kNoiseTokens; i += kLanes) {
                 const Floats z = load(z_ + begin + i);
-                const Floats score = z >= threshold ? z + load(scores + i) : -__builtin_inff() + Floats{};
+                const Floats score = z >= threshold ? z + load(scores + i) : hidden;
                 if (largest(score) < best.value) continue;
-                for (int64_t lane = 0; lane < kLanes; ++lane) best.take(score[lane], begin + i + lane);
+                for (int64_t lane = 0; lane < kLanes; ++lane)
+                    best.take(score[lane], begin + i + lane);
             }
         }
     }
@@ -183,7 +185,8 @@ int64_t sample(const float* logits, int64_t size, const Filters& filters, Source
     if (!(top.value - top.value == 0)) return kNotANumber;  // infinite or not a number
     if (filters.temperature < kGreedyBelow) return top.token;
     const int64_t padded = (size + kChunk - 1) / kChunk * kChunk;
-    auto* scratch = static_cast<float*>(std::malloc((3 * padded + padded / kChunk) * sizeof(float)));
+    const int64_t bytes = (3 * padded + padded / kChunk) * sizeof(float);
+    auto* const scratch = static_cast<float*>(std::malloc(bytes));
     const int64_t token = Row(logits, size, top, filters, scratch).draw(from);
     std::free(scratch);
     return token;
@@ -198,9 +201,10 @@ void QUIRE_KERNEL(sample)(const float* logits, const float* temperature, const i
                           int64_t stride) {
     using namespace quire::QUIRE_ISA;
     quire::parallel_for(rows, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t r = begin; r < end; ++r)
-            tokens[r] = sample(logits + r * stride, size,
-                               {temperature[r], top_k[r], top_p[r], min_p[r]},
-                               {static_cast<uint64_t>(seed[r]), static_cast<uint64_t>(positions[r])});
+        for (int64_t r = begin; r < end; ++r) {
+            const Filters filters{temperature[r], top_k[r], top_p[r], min_p[r]};
+            const Source from{static_cast<uint64_t>(seed[r]), static_cast<uint64_t>(positions[r])};
+            tokens[r] = sample(logits + r * stride, size, filters, from);
+        }
     });
 }

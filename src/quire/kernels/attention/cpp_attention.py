@@ -1,5 +1,7 @@
 """Paged attention in C++ (`csrc/attention.cpp`), for bf16 and fp32; torch's for the rest."""
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -8,6 +10,8 @@ from quire.kernels.batch import AttentionBatch
 from quire.kernels.table import Attention
 from quire.platform.native import FLOAT, POINTER, SIZE, Library
 
+# What is the same in all layers: addresses of query_lens, seq_lens, rows and page_table; S, P, M
+_Step = tuple[tuple[int, int, int, int], int, int, int]
 _TYPES = (*(POINTER,) * 8, *(SIZE,) * 9, FLOAT, SIZE, FLOAT, SIZE)
 
 
@@ -27,35 +31,32 @@ def attention_of(library: Library) -> Attention:
         """As `reference.attention`."""
         if not _takes(q, k_pages):
             return torch_attention.attention(q, k_pages, v_pages, batch, scale, window, softcap)
-        num_heads, head_dim = q.shape[1:]
-        page_stride, head_stride = k_pages.stride()[:2]
+        num_kv_heads = k_pages.shape[1]
+        step = cast("_Step | None", batch.memo.get((window, num_kv_heads)))
+        if step is None:  # the first such layer of the step
+            step = batch.memo[window, num_kv_heads] = _addresses(batch)
+        addresses, sequences, page_size, table_width = step
+        _, heads, head_dim = q.shape
+        page_stride, head_stride, _, _ = k_pages.stride()
         out = torch.empty(q.shape, dtype=q.dtype)
         kernel(
-            out.data_ptr(),
-            q.data_ptr(),
-            k_pages.data_ptr(),
-            v_pages.data_ptr(),
-            batch.host_query_lens.ctypes.data,
-            batch.host_seq_lens.ctypes.data,
-            batch.rows.data_ptr(),
-            batch.page_table.data_ptr(),
-            len(batch.host_seq_lens),
-            num_heads,
-            k_pages.shape[1],
-            head_dim,
-            batch.page_size,
-            q.stride(0),
-            page_stride,
-            head_stride,
-            batch.page_table.stride(0),
-            scale,
-            window or 0,
-            softcap or 0.0,
-            q.dtype == torch.bfloat16,
-        )
+            out.data_ptr(), q.data_ptr(), k_pages.data_ptr(), v_pages.data_ptr(), *addresses,
+            sequences, heads, num_kv_heads, head_dim, page_size, q.stride(0), page_stride,
+            head_stride, table_width, scale, window or 0, softcap or 0.0, q.dtype == torch.bfloat16,
+        )  # fmt: skip
         return out
 
     return attention
+
+
+def _addresses(batch: AttentionBatch) -> _Step:
+    addresses = (
+        batch.host_query_lens.ctypes.data,
+        batch.host_seq_lens.ctypes.data,
+        batch.rows.data_ptr(),
+        batch.page_table.data_ptr(),
+    )
+    return addresses, len(batch.host_seq_lens), batch.page_size, batch.page_table.stride(0)
 
 
 def _takes(q: Tensor, k_pages: Tensor) -> bool:
