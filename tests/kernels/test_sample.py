@@ -102,9 +102,9 @@ def test_gumbel_is_finite_and_accurate_in_the_upper_tail() -> None:
 
 @pytest.mark.parametrize("vocab_size", [1, 5, 100, 1024, 5000])
 def test_mixed_rows(
-    ops: Ops, reference: Ops, vocab_size: int, randn: Callable[..., Tensor]
+    ops: Ops, reference: Ops, vocab_size: int, dtype: torch.dtype, randn: Callable[..., Tensor]
 ) -> None:
-    rows = make_rows(randn(10, vocab_size) * 3)
+    rows = make_rows((randn(10, vocab_size) * 3).to(dtype))
     settings = [  # temperature, top_k, top_p, min_p
         (0.0, 0, 1.0, 0.0),
         (1.0, 0, 1.0, 0.0),

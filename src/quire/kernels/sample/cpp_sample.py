@@ -22,6 +22,7 @@ def sample_of(library: Library) -> Sample:
     ) -> Tensor:
         """As `reference.sample`."""
         rows, size = logits.shape
+        logits = logits.float()
         if logits.stride(1) != 1:
             logits = logits.contiguous()
         tokens = torch.empty(rows, dtype=torch.int64)
