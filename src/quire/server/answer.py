@@ -1,7 +1,7 @@
 """What every answer to a generation has, what its body asked it to carry, and how it is sent."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from quire.server.job import Job
 from quire.server.json_body import encode_json, json_response
 from quire.server.logprobs import TokenWriter
 from quire.server.protocol.common import GenerationBody
-from quire.server.sse import DONE, EventStream, event
+from quire.server.sse import DONE, EventStream, error_events, event
 from quire.server.state import ServerState, Serving
 from quire.text.tokenizer import Tokenizer
 
@@ -118,19 +118,28 @@ async def respond(
     streaming: bool | None,
     events: Callable[[], AsyncIterator[bytes]],
     whole: Callable[[], dict[str, Any]],
+    *,
+    headers: Mapping[str, str] | None = None,
+    on_error: Callable[[BaseException], bytes] = error_events,
 ) -> Response:
     """The answer to an open job, which is closed when all of it has been sent.
+
+    Args:
+        whole: asked for the body once the job has finished.
+        headers: besides the request's id.
+        on_error: the bytes that tell a client of an error in the middle of a stream.
 
     Raises:
         APIError: 500, the generation failed before anything was sent.
     """
     config = job.state.config
-    headers = request_id_headers(http, config.enable_request_id_headers)
+    told = request_id_headers(http, config.enable_request_id_headers) | dict(headers or {})
     try:
         if streaming:
-            return EventStream(events(), job.close, config.sse_keep_alive_interval, headers)
+            interval = config.sse_keep_alive_interval
+            return EventStream(events(), job.close, interval, told, on_error)
         await job.finished()
-        answer = json_response(whole(), headers)
+        answer = json_response(whole(), told)
     except BaseException:
         job.close()
         raise

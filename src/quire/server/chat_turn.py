@@ -48,9 +48,8 @@ class ChatTurn:
                 ended = update.sequence.finish_reason is not None
                 yield self._piece(update.text, len(update.token_ids), ended)
 
-    async def whole(self) -> Piece:
-        """Of a job that does not stream. Raises as `Job.finished`."""
-        await self.job.finished()
+    def whole(self) -> Piece:
+        """Of a job that has finished."""
         return self._piece(self.sequence.text, len(self.sequence.token_ids), True)
 
     def counts(self) -> TurnCounts:

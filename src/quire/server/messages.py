@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from quire.server.answer import respond
 from quire.server.chat import open_chat
 from quire.server.chat_prompt import chat_text
 from quire.server.chat_turn import ChatTurn
@@ -16,11 +17,10 @@ from quire.server.messages_output import ContentBlocks, usage_of
 from quire.server.prompts import offload
 from quire.server.protocol.messages import CountTokensRequest, MessagesRequest
 from quire.server.routes import post, state_of
-from quire.server.sse import EventStream, named_event
+from quire.server.sse import named_event
 from quire.server.state import ServerState, Serving
 
 _PING = named_event("ping", b'{"type":"ping"}')
-
 
 router = APIRouter()
 
@@ -33,13 +33,15 @@ async def create_message(body: MessagesRequest, http: Request) -> Response:
     job, shape = await open_chat(state, chat_request(body), http, "messages")
     answer = MessageAnswer(ChatTurn(job, shape), shape.facts.model)
     headers = {"request-id": answer.id}
-    if body.stream:
-        interval = state.config.sse_keep_alive_interval
-        return EventStream(answer.events(), job.close, interval, headers, _error_event)
-    try:
-        return json_response(await answer.whole(), headers)
-    finally:
-        job.close()
+    return await respond(
+        job,
+        http,
+        body.stream,
+        answer.events,
+        answer.whole,
+        headers=headers,
+        on_error=lambda error: _encoded(as_api_error(error).anthropic_body()),
+    )
 
 
 @post(router, "/v1/messages/count_tokens", "Anthropic")
@@ -66,9 +68,9 @@ class MessageAnswer:
         self._model = model
         self._blocks = ContentBlocks()
 
-    async def whole(self) -> dict[str, Any]:
-        """The body. Raises APIError if the generation fails."""
-        self._blocks.add(await self._turn.whole())
+    def whole(self) -> dict[str, Any]:
+        """The body, once the job has finished."""
+        self._blocks.add(self._turn.whole())
         self._blocks.finish()
         return self._message()
 
@@ -101,7 +103,3 @@ class MessageAnswer:
 
 def _encoded(*events: dict[str, Any]) -> bytes:
     return b"".join(named_event(each["type"], encode_json(each)) for each in events)
-
-
-def _error_event(error: BaseException) -> bytes:
-    return _encoded(as_api_error(error).anthropic_body())

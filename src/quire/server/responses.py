@@ -13,6 +13,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.types import Message
 
 from quire.core.errors import RequestError
+from quire.server.answer import respond
 from quire.server.auth import KEY_SCOPE
 from quire.server.chat import open_chat
 from quire.server.chat_turn import ChatTurn
@@ -24,7 +25,7 @@ from quire.server.responses_input import Item, chat_request, input_items
 from quire.server.responses_output import OutputItems, usage_of
 from quire.server.responses_store import ResponseStore, StoredResponse
 from quire.server.routes import GENERATION_ERRORS, post, state_of
-from quire.server.sse import EventStream, named_event
+from quire.server.sse import named_event
 
 router = APIRouter()
 _HOW: dict[str, Any] = {
@@ -51,18 +52,11 @@ async def create_response(body: ResponsesRequest, http: Request) -> Response:
     answer = ResponseAnswer(body, ChatTurn(job, shape), shape.facts.model)
     if body.store is not False:
         answer.keep_in(state.responses, StoredResponse(answer.body, conversation, given, owner))
-    headers = request_id_headers(http, state.config.enable_request_id_headers)
     if body.background:
         answer.run_in_background()
+        headers = request_id_headers(http, state.config.enable_request_id_headers)
         return json_response(answer.body, headers)
-    if body.stream:
-        interval = state.config.sse_keep_alive_interval
-        return EventStream(answer.events(), job.close, interval, headers)
-    try:
-        await answer.whole()
-        return json_response(answer.body, headers)
-    finally:
-        job.close()
+    return await respond(job, http, body.stream, answer.events, answer.whole)
 
 
 @router.get("/v1/responses/{response_id}", **_HOW)
@@ -121,12 +115,12 @@ class ResponseAnswer:
 
     # --- three ways to make it ---
 
-    async def whole(self) -> None:
-        """Make all of it. Raises APIError if the generation fails."""
-        self.body["status"] = "in_progress"
-        self._output.add(await self._turn.whole())
+    def whole(self) -> dict[str, Any]:
+        """The body, once the job has finished."""
+        self._output.add(self._turn.whole())
         self._output.finish(self._complete)
         self._finish()
+        return self.body
 
     async def events(self) -> AsyncIterator[bytes]:
         """Make it, telling of every step."""
@@ -168,8 +162,10 @@ class ResponseAnswer:
         self._store.put(self._kept)
 
     async def _background(self) -> None:
+        self.body["status"] = "in_progress"
         try:
-            await self.whole()
+            await self._turn.job.finished()
+            self.whole()
         except Exception as error:
             self._fail(error)
 
