@@ -53,8 +53,8 @@ async def pool(body: PoolingRequest, http: Request) -> Response:
     return await _Call(http, body).embedded(body, "pool", "pooling", "data")
 
 
-@post(router, "/classify", "Embeddings")
-async def classify(body: dict[str, Any], http: Request) -> Response:
+@router.post("/classify", response_model=None, include_in_schema=False)
+async def classify() -> Response:
     """No: it takes a head that no model here has."""
     message = "The model does not support the Classification API; use /v1/embeddings or /pooling"
     raise APIError(501, message, "NotImplementedError")

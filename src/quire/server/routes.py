@@ -38,7 +38,6 @@ _DESCRIPTIONS = {
     413: "The request body is too large",
     429: "Too busy; Retry-After says when to try again",
     500: "The server failed",
-    501: "This model cannot do that",
     503: "Not ready, or shutting down",
     504: "The request's deadline passed",
 }
