@@ -33,8 +33,10 @@ bool runs_dotprod() { return true; }  // every Apple silicon
 extern "C" const char* quire_isas(void) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
-#if defined(QUIRE_HAS_avx512_bf16)
+#if defined(QUIRE_HAS_avx512_bf16) && defined(QUIRE_HAS_avx512)
     if (runs_avx512_bf16()) return "avx512_bf16 avx512 avx2";
+#elif defined(QUIRE_HAS_avx512_bf16)
+    if (runs_avx512_bf16()) return "avx512_bf16";
 #endif
 #if defined(QUIRE_HAS_avx512)
     if (runs_avx512()) return "avx512 avx2";

@@ -1,9 +1,12 @@
 """The library of C++ kernels itself: it is there, its threads work, a call is cheap."""
 
 import ctypes
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -37,6 +40,17 @@ def test_every_element_is_touched_once(library: Library, threads: int, shared: b
                 touch(values.data_ptr(), count)
             assert (values[:count] == 20).all()
             assert (values[count:] == 0).all()
+
+
+@pytest.mark.skipif(not shutil.which("cmake"), reason="there is no cmake")
+def test_sanitizers_find_nothing(library: Library, tmp_path: Path) -> None:
+    """A C++ program that runs the kernels on odd shapes, under ASan and UBSan."""
+    source = Path(__file__).parents[2]
+    options = ["-DQUIRE_SANITIZE=ON", f"-DQUIRE_ONLY={library.isa}", "-DCMAKE_BUILD_TYPE=None"]
+    subprocess.run(["cmake", "-S", source, "-B", tmp_path, *options], check=True)
+    subprocess.run(["cmake", "--build", tmp_path, "--parallel", "2"], check=True)
+    done = subprocess.run([tmp_path / f"check_{library.isa}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_call_costs_little(library: Library) -> None:
