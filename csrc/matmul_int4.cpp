@@ -15,6 +15,7 @@ namespace {
 constexpr int64_t kStep = 2 * kRegister;   // values
 constexpr int64_t kBytes = 3 * kRegister;  // of a step of x
 constexpr int64_t kLaneValues = 8;
+constexpr int64_t kNear = 24 << 10;
 
 #if defined(__AVX512F__)
 using Halfbytes = __m512i;
@@ -159,6 +160,8 @@ void multiply(const Result& result, const Groups& x, const Weights& w) {
         const int64_t begin = first / kTileRows, end = begin + x.in_block(first);
         for (int64_t group = begin; group < end; ++group) {
             const uint8_t* values = x.at(group, 0);
+            // x is read again for each row of w: that must be from the nearest cache.
+            const bool in_turn = end == 1 && x.rows * x.size <= kNear;
             for (int64_t column = 0; column < kChunk; column += kTileColumns) {
                 int64_t rows[kTileColumns];
                 for (int64_t c = 0; c < kTileColumns; ++c)
@@ -170,7 +173,7 @@ void multiply(const Result& result, const Groups& x, const Weights& w) {
                 const Ahead ahead(next, w.size, w.size, group, end);
                 float* to = sums + (x.first(group) - first) * kChunk + column;
                 with_constant<kTileRows>(x.rows_of(group), [&]<int64_t kRows>() {
-                    if (next == nullptr)
+                    if (in_turn)
                         tile4<kGroup, kRows, 1>(to, values, w, rows, ahead);
                     else
                         tile4<kGroup, kRows, 2>(to, values, w, rows, ahead);
