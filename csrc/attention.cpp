@@ -7,6 +7,9 @@
 // that finishes last if not. Hence a row's result does not depend on how the work was cut.
 //
 // Bytes: decode reads each key and value once, and partial results are 1/50 of them or less.
+// Measured on one busy core (EPYC Zen 5, 2026-11), 32 query heads of 64 over 8 KV heads: 22 GB/s
+// from the cache, 11 from memory, where a plain loop reads the same pages at 27 and long runs at
+// 35. Arithmetic and waiting do not overlap yet.
 #include "attention_block.h"
 
 #include <cstdlib>
