@@ -86,7 +86,8 @@ class Worker {
   public:
     Worker(const Batch& batch, Tile* tiles)
         : b_(batch), tiles_(tiles), limit_(tile_rows(batch)),
-          words_(b_.head_dim / Element::kPerWord), queries_(limit_ * words_), columns_(words_ * kVectors), scores_(limit_ * kBlock),
+          words_(b_.head_dim / Element::kPerWord), queries_(limit_ * words_),
+          columns_(words_ * kVectors), scores_(limit_ * kBlock),
           weights_(limit_ * kBlock), block_(limit_ * b_.stride()), result_(limit_ * b_.stride()),
           zeros_(b_.head_dim) {
         std::memset(zeros_.data, 0, b_.head_dim * sizeof(Value));
