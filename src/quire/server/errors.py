@@ -1,8 +1,8 @@
 """What a client is told when a request cannot be served: bodies, statuses, and who raises what.
 
 Bodies are `{"error": {"message", "type", "param", "code"}}` with `code` the status, except for
-unknown paths and methods (FastAPI's `{"detail"}`) and keys (`{"error": "Unauthorized"}`). All that
-stands under /v1/messages is told as Anthropic does.
+unknown paths and methods (FastAPI's `{"detail"}`) and keys (`{"error": "Unauthorized"}`). The others
+under /v1/messages are told as Anthropic does.
 """
 
 import logging
@@ -33,10 +33,8 @@ MAX_SHOWN_INPUT = 100  # characters of a client's input that an error repeats
 _ANTHROPIC_PATH = "/v1/messages"
 _ANTHROPIC_TYPES = {
     400: "invalid_request_error",
-    401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
-    405: "invalid_request_error",
     413: "request_too_large",
     429: "rate_limit_error",
     503: "overloaded_error",
@@ -103,14 +101,14 @@ class APIError(QuireError):
         body: dict[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Response:
-        """The whole answer, in the shape of the API that was asked; `body` is OpenAI's where it is
-        not the usual one."""
-        if route_path(scope).startswith(_ANTHROPIC_PATH):
-            body = self.anthropic_body()
+        """The whole answer: `body`, or what the API that was asked calls an error."""
+        if body is None:
+            anthropic = route_path(scope).startswith(_ANTHROPIC_PATH)
+            body = self.anthropic_body() if anthropic else self.body()
         headers = dict(headers or {})
         if self.retry_after is not None:
             headers["Retry-After"] = str(max(1, round(self.retry_after)))
-        return Response(encode_json(body or self.body()), self.status, headers, "application/json")
+        return Response(encode_json(body), self.status, headers, "application/json")
 
 
 def route_path(scope: Scope) -> str:
