@@ -86,8 +86,7 @@ def test_bfloat16_is_as_near_to_fp32_as_transformers_is(tiny, name: str) -> None
         ids = prompt(45, seed)
         exact = reference_logits(reference, ids)
         (logits,) = PagedModel(model).step([(0, ids)])
-        assert logits.dtype == torch.float32
-        ours.append((logits - exact).abs().mean().item())
+        ours.append((logits.float() - exact).abs().mean().item())
         theirs.append((reference_logits(rounded, ids) - exact).abs().mean().item())
     # The least of four prompts: rounding may route a token to other experts, in either model.
     assert min(ours) <= 1.2 * min(theirs)
