@@ -1,7 +1,7 @@
 """What a client is told when a request cannot be served: bodies, statuses, and who raises what.
 
 Bodies are `{"error": {"message", "type", "param", "code"}}` with `code` the status, except for
-unknown paths and methods (FastAPI's `{"detail"}`) and keys (`{"error": "Unauthorized"}`). The others
+unknown paths and methods (FastAPI's `{"detail"}`) and keys (`{"error": "Unauthorized"}`). Others
 under /v1/messages are told as Anthropic does.
 """
 
