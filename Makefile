@@ -38,7 +38,7 @@ types: $(VENV)/.installed-dev
 
 # One thread a process: more of them fight over the cores that the other workers use.
 unit: $(VENV)/.installed-dev
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist worksteal $(ARGS)
 
 $(VENV)/.installed: $(INSTALL_NEEDS)
 	@PYTHON="$(PYTHON)" sh tools/install.sh $(VENV)
