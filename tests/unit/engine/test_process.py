@@ -187,6 +187,7 @@ def test_an_idle_engine_prepares_and_looks_for_requests_in_between(
     peer.receive()
     assert script.preparing.wait(5.0)
     peer.send(add("a", 2))
+    time.sleep(0.1)  # until it is there
     script.released.set()
     peer.outputs()
     peer.outputs()
