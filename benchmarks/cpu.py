@@ -21,8 +21,8 @@ from quire.kernels.select import select_ops
 from quire.platform.detect import detect
 from quire.platform.streams import set_device
 from quire.quant.layouts.int4_group import Int4Group
-from quire.quant.layouts.int8_channel import Int8Channel
 from quire.quant.layouts.layout import Dense, Layout
+from quire.quant.layouts.per_channel import Int8Channel
 
 LAYOUTS: dict[str, type[Layout]] = {"dense": Dense, "int8": Int8Channel, "int4": Int4Group}
 SHAPES = ((4096, 2048), (2048, 8192))  # [out, in]

@@ -23,8 +23,8 @@ from quire.kernels.attention.parts import plan_parts
 from quire.kernels.batch import AttentionBatch
 from quire.kernels.select import triton_ops
 from quire.kernels.table import Ops, Rope
-from quire.quant.layouts.fp8_channel import Fp8Channel
 from quire.quant.layouts.layout import Dense
+from quire.quant.layouts.per_channel import Fp8Channel
 
 DTYPE = torch.bfloat16
 PAGE_SIZE = 16

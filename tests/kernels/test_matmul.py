@@ -8,10 +8,9 @@ from torch import Tensor
 
 from quire.kernels.select import reference_ops
 from quire.kernels.table import Ops
-from quire.quant.layouts.fp8_channel import Fp8Channel
 from quire.quant.layouts.int4_group import Int4Group
-from quire.quant.layouts.int8_channel import Int8Channel
 from quire.quant.layouts.layout import Dense, Layout
+from quire.quant.layouts.per_channel import Fp8Channel, Int8Channel
 
 LAYOUTS = {"dense": Dense, "fp8": Fp8Channel, "int8": Int8Channel, "int4": Int4Group}
 

@@ -18,9 +18,8 @@ from quire.layers.linear import Linear
 from quire.models.decoder import Decoder
 from quire.models.families import recipe_from_config
 from quire.quant.layouts import AT_LOAD
-from quire.quant.layouts.fp8_channel import Fp8Channel
 from quire.quant.layouts.int4_group import Int4Group
-from quire.quant.layouts.int8_channel import Int8Channel
+from quire.quant.layouts.per_channel import Fp8Channel, Int8Channel
 from quire.weights.build import model_recipe
 from quire.weights.dummy import fill_dummy
 from quire.weights.hf_config import read_hf_config

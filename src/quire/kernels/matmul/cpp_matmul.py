@@ -15,8 +15,8 @@ from quire.kernels.matmul import reference
 from quire.kernels.table import Linear
 from quire.platform.native import POINTER, SIZE, Library
 from quire.quant.layouts.int4_group import Int4Group
-from quire.quant.layouts.int8_channel import Int8Channel
 from quire.quant.layouts.layout import Dense, Layout
+from quire.quant.layouts.per_channel import Int8Channel
 
 
 def linear_of(library: Library) -> Linear:

@@ -18,8 +18,8 @@ from quire.kernels.matmul.triton_fp8 import fp8_kernel, quantize_rows_kernel
 from quire.kernels.matmul.triton_one_row import one_row_kernel
 from quire.kernels.matmul.tuning import SharedTile, Tile, dense_tile, fp8_tile, shared_tile
 from quire.kernels.triton_chain import chained
-from quire.quant.layouts.fp8_channel import Fp8Channel
 from quire.quant.layouts.layout import Dense, Layout
+from quire.quant.layouts.per_channel import Fp8Channel
 
 _E4M3_CAPABILITY = (8, 9)
 
