@@ -51,5 +51,6 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> object:
     if name in _EXPORTS:
+        import_module("quire.core.env").calm_threads()
         return getattr(import_module(_EXPORTS[name]), name)
     raise AttributeError(f"module 'quire' has no attribute {name!r}")

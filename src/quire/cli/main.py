@@ -85,6 +85,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line; its exit status."""
     debug = False
+    env.calm_threads()
     try:
         level = env.log_level()
         debug = level == "debug"
