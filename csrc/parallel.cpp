@@ -2,6 +2,7 @@
 #include "parallel.h"
 
 #include <condition_variable>
+#include <cstdio>
 #include <cstdlib>
 #include <mutex>
 #include <thread>
@@ -124,6 +125,11 @@ void* scratch(int64_t bytes) {
         std::free(memory.data);
         memory.size = (bytes + 4095) / 4096 * 4096;
         memory.data = std::aligned_alloc(64, memory.size);
+        if (memory.data == nullptr) {
+            std::fprintf(stderr, "quire: no memory for a kernel's %lld bytes\n",
+                         static_cast<long long>(memory.size));
+            std::abort();
+        }
     }
     return memory.data;
 }

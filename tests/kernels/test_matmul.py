@@ -1,17 +1,20 @@
 """The linear layer over every layout, from one token to more than the kernels take."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from quire.kernels.select import reference_ops
+from quire.kernels.select import cpp_ops
 from quire.kernels.table import Ops
+from quire.platform.native import open_library, usable_sets
 from quire.quant.layouts.int4_group import Int4Group
 from quire.quant.layouts.layout import Dense, Layout
 from quire.quant.layouts.per_channel import Fp8Channel, Int8Channel
 
+LIBRARY, _ = open_library()
 LAYOUTS = {"dense": Dense, "fp8": Fp8Channel, "int8": Int8Channel, "int4": Int4Group}
 
 
@@ -139,14 +142,15 @@ def test_weights_that_fill_the_device(
 
 
 @pytest.mark.parametrize("layout", ["dense", "int8", "int4"])
-def test_a_token_has_one_product_in_any_company(
-    native_ops: Ops, layout: str, randn: Callable[..., Tensor]
-) -> None:
-    """On a CPU: what is computed again after a crash is what was told before it."""
-    if native_ops.linear is reference_ops("test").linear or torch.cuda.is_available():
-        pytest.skip("no C++ kernels here")
-    product = native_ops.linear(layer(layout, 70, 9001 // 8 * 8, torch.bfloat16, randn), None, None)
-    x = randn(300, 9000, dtype=torch.bfloat16)
+@pytest.mark.parametrize("isa", [] if LIBRARY is None else usable_sets(LIBRARY.handle))
+def test_a_token_has_one_product_in_any_company(isa: str, layout: str) -> None:
+    """What a CPU computes again after a crash is what was told before it."""
+    assert LIBRARY is not None
+    generator = torch.Generator().manual_seed(5)
+    weight = LAYOUTS[layout].empty(70, 9000, torch.bfloat16, torch.device("cpu"))
+    weight.fill(torch.randn(70, 9000, generator=generator).bfloat16())
+    product = cpp_ops(replace(LIBRARY, isa=isa), "test").linear(weight, None, None)
+    x = torch.randn(300, 9000, generator=generator).bfloat16()
     together = product(x)
     for count in (1, 2, 3, 5, 6, 7, 16, 40, 97, 130):
         for first in (0, 170):

@@ -86,6 +86,7 @@ def test_bfloat16_is_as_near_to_fp32_as_transformers_is(tiny, name: str) -> None
         ids = prompt(45, seed)
         exact = reference_logits(reference, ids)
         (logits,) = PagedModel(model).step([(0, ids)])
+        assert logits.dtype == model.logits_dtype
         ours.append((logits.float() - exact).abs().mean().item())
         theirs.append((reference_logits(rounded, ids) - exact).abs().mean().item())
     # The least of four prompts: rounding may route a token to other experts, in either model.

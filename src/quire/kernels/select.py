@@ -108,7 +108,7 @@ def cpp_ops(library: Library, reason: str) -> Ops:
         "add_rms_norm": f"C++: addition and norm in one pass, bf16 and fp32; {reason}",
         "prepare_qkv": f"C++: norm, rotation and storing in one pass, bf16 and fp32; {reason}",
         "attention": f"C++: online softmax over blocks of pages, bf16 and fp32; {reason}",
-        "linear": f"C++: on weights as they are, up to a chunk of a prompt; {reason}",
+        "linear": f"C++: bf16, int8 and int4 weights as they are held; {reason}",
         "gated_act": f"C++: one pass over gate and up, bf16 and fp32; {reason}",
         "sample": f"C++: thresholds by search instead of a sort; {reason}",
     }

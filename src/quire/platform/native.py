@@ -43,7 +43,7 @@ def open_library() -> tuple[Library | None, str]:
     """(the library at its best instruction set, "") or (None, the reason)."""
     files = [p for p in Path(__file__).parent.glob("libquire.*") if p.suffix in (".so", ".dylib")]
     if not files:
-        return None, "Quire was installed without a C++ compiler"
+        return None, "Quire was installed without a C++20 compiler (with one, install it again)"
     try:
         handle = ctypes.CDLL(str(files[0]))
     except OSError as error:

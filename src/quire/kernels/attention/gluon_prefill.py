@@ -18,11 +18,6 @@ heads of 256 552 and 425, 32 / 8 heads of 64 383 and 299. A block costs about 6 
 tiles, which is what short prompts feel.
 """
 
-import functools
-from typing import cast
-
-import torch
-from torch import Tensor
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import (
@@ -34,8 +29,6 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 
 from quire.kernels.attention import blocks
-from quire.kernels.batch import AttentionBatch
-from quire.kernels.sizes import power_of_2
 
 try:  # Triton 3.9
     from triton.experimental.gluon.language.nvidia.ampere.async_copy import async_load
@@ -44,7 +37,6 @@ except ImportError:  # Triton 3.6
         async_copy_global_to_shared as async_load,
     )
 
-LOG2_E = 1.4426950408889634
 ROWS = gl.constexpr(blocks.ROWS)
 HALF = gl.constexpr(blocks.ROWS // 2)  # rows of one warpgroup
 COLUMNS = gl.constexpr(blocks.COLUMNS)
@@ -323,7 +315,7 @@ def _multiply(
 
 
 @gluon.jit(do_not_specialize=["num_items"])
-def _prefill_kernel(
+def prefill_kernel(
     q: gl.tensor,  # [T, H, D], strided
     k_pages: gl.tensor,  # [N, K, P, D]
     v_pages: gl.tensor,
@@ -447,83 +439,4 @@ def _prefill_kernel(
         ],
         [4, 4],
         [MULTIPLY_REGISTERS, COPY_REGISTERS],
-    )
-
-
-@functools.cache
-def _num_cores(device: torch.device) -> int:
-    """Multiprocessors of a Hopper, 0 of anything else."""
-    if device.type != "cuda" or torch.cuda.get_device_capability(device) != (9, 0):
-        return 0
-    return int(torch.cuda.get_device_properties(device).multi_processor_count)
-
-
-def serves(q: Tensor, k_pages: Tensor, max_query_len: int) -> bool:
-    """Whether `prefill` takes the call: for less than half a block of rows it has no gain."""
-    num_heads, head_dim = q.shape[1:]
-    strides = (*q.stride()[:2], *k_pages.stride()[:3])
-    return (
-        q.dtype == k_pages.dtype
-        and q.dtype.itemsize == 2
-        and head_dim <= 256
-        and all(size % 16 == 0 for size in (head_dim, *strides))
-        and max_query_len * (num_heads // k_pages.shape[1]) > HALF.value
-        and _num_cores(q.device) > 0
-    )
-
-
-def prefill(
-    q: Tensor,
-    k_pages: Tensor,
-    v_pages: Tensor,
-    batch: AttentionBatch,
-    scale: float,
-    window: int | None,
-    softcap: float | None,
-    out: Tensor,
-    skip_single: bool,
-) -> None:
-    _, num_heads, head_dim = q.shape
-    num_kv_heads = k_pages.shape[1]
-    group = num_heads // num_kv_heads
-    plan = cast("Tensor | None", batch.memo.get((window, group)))
-    if plan is None:  # the first such layer of the step
-        planned = blocks.plan_blocks(
-            batch.host_query_lens, batch.host_seq_lens, group, window, skip_single
-        )
-        plan = torch.from_numpy(planned).pin_memory().to(q.device, non_blocking=True)
-        batch.memo[window, group] = plan
-    num_items = len(plan) * num_kv_heads
-    dim = max(64, power_of_2(head_dim))
-    if softcap is not None:
-        scale *= 2 / softcap
-    _prefill_kernel[(min(num_items, _num_cores(q.device)),)](
-        q,
-        k_pages,
-        v_pages,
-        out,
-        plan,
-        num_items,
-        num_kv_heads,
-        batch.rows,
-        batch.page_table,
-        q.stride(0),
-        q.stride(1),
-        out.stride(0),
-        batch.page_table.stride(0),
-        k_pages.stride(0),
-        k_pages.stride(1),
-        k_pages.stride(2),
-        head_dim,
-        scale * LOG2_E,
-        (softcap or 0.0) * LOG2_E,
-        GROUP=group,
-        WINDOW=window or 0,
-        SOFTCAP=softcap is not None,
-        PADDED=head_dim < dim,
-        PAGE_SIZE=batch.page_size,
-        STAGES=2,
-        KEYS=128 if dim <= 128 else 64,
-        DIM=dim,
-        num_warps=4,
     )

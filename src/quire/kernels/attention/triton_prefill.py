@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from quire.kernels.attention import gluon_prefill, tuning
+from quire.kernels.attention import hopper_prefill, tuning
 from quire.kernels.attention.triton_attend import attend, none_seen, precision
 from quire.kernels.batch import AttentionBatch
 from quire.kernels.sizes import power_of_2
@@ -116,8 +116,8 @@ def prefill(
     out: Tensor,
     skip_single: bool = False,
 ) -> None:
-    if gluon_prefill.serves(q, k_pages, batch.max_query_len):
-        gluon_prefill.prefill(q, k_pages, v_pages, batch, scale, window, softcap, out, skip_single)
+    if hopper_prefill.serves(q, k_pages, batch.max_query_len):
+        hopper_prefill.prefill(q, k_pages, v_pages, batch, scale, window, softcap, out, skip_single)
         return
     num_tokens, num_heads, head_dim = q.shape
     num_kv_heads = k_pages.shape[1]

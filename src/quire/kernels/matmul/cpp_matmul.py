@@ -29,34 +29,34 @@ def linear_of(library: Library) -> Linear:
         weight: Layout, bias: Tensor | None, activation: str | None
     ) -> Callable[[Tensor], Tensor]:
         """As `reference.linear`."""
-        other = reference.linear(weight, bias, activation)
-        if weight.dtype != torch.bfloat16:
-            return other
+        if weight.dtype != torch.bfloat16 or not isinstance(
+            weight, Dense | Int8Channel | Int4Group
+        ):
+            return reference.linear(weight, bias, activation)
         outputs, inputs = weight.shape
         outputs //= 2 if activation else 1
-        offset = None if bias is None else bias.data_ptr()
         sizes: tuple[int, ...] = outputs, inputs, ACTIVATIONS[activation]
-        if isinstance(weight, Int4Group):
-            sizes = outputs, inputs, weight.group_size, ACTIVATIONS[activation]
-
-        def run(x: Tensor, kernel: Callable[..., None], *held: int | None) -> Tensor:
-            y = torch.empty((x.shape[0], outputs), dtype=torch.bfloat16)
-            kernel(
-                x.data_ptr(), x.stride(0), *held, offset, y.data_ptr(), outputs, x.shape[0], *sizes
-            )
-            return y
-
         match weight:
             case Dense():
-                held = weight.weight
-                return lambda x: run(x, dense, held.data_ptr())
+                kernel = dense
             case Int8Channel():
-                held, scale = weight.weight, weight.scale
-                return lambda x: run(x, int8, held.data_ptr(), scale.data_ptr())
+                kernel = int8
             case Int4Group():
-                held, scale = weight.weight, weight.scale
-                return lambda x: run(x, int4, held.data_ptr(), scale.data_ptr())
-            case _:
-                return other
+                kernel = int4
+                sizes = outputs, inputs, weight.group_size, ACTIVATIONS[activation]
+        held = list(weight.tensors().values())  # the kernels' order
+
+        def product(x: Tensor) -> Tensor:
+            assert x.dtype == torch.bfloat16, f"activations are {x.dtype}"
+            assert x.stride(1) == 1, "a token's values must be contiguous"
+            y = torch.empty((x.shape[0], outputs), dtype=torch.bfloat16)
+            kernel(
+                x.data_ptr(), x.stride(0), *[tensor.data_ptr() for tensor in held],
+                None if bias is None else bias.data_ptr(), y.data_ptr(), outputs,
+                x.shape[0], *sizes,
+            )  # fmt: skip
+            return y
+
+        return product
 
     return linear
