@@ -3,6 +3,7 @@
 Every case holds NaN in all pages and slots that no query sees (see `paged_case`).
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -217,6 +218,30 @@ def test_sequences_without_queries(
         case = paged_case(lens)
         arguments = (case.q, case.k_pages, case.v_pages, case.batch, 0.25, None, None)
         check(ops.attention(*arguments), reference_attention(*arguments))
+
+
+def test_a_captured_batch_has_room_for_more(
+    paged_case: Callable[..., Any], check: Check, poison: None
+) -> None:
+    """Tokens of no sequence, sequences of no token and parts of neither change nothing."""
+    for lens in (MIXED, [(70, 90)], []):
+        case = paged_case(lens)
+        batch, count = case.batch, len(case.q)
+        expected = reference_attention(case.q, case.k_pages, case.v_pages, batch, 0.25, None, None)
+        padded = dataclasses.replace(
+            batch,
+            query_starts=F.pad(batch.query_starts, (0, 7), value=count),
+            seq_lens=F.pad(batch.seq_lens, (0, 7)),
+            rows=F.pad(batch.rows, (0, 7)),
+            max_query_len=128,
+            parts=F.pad(batch.parts, (0, 0, 0, 9), value=-1),
+            captured=True,
+        )
+        q = F.pad(case.q, (0, 0, 0, 0, 0, 128 - count), value=float("nan"))
+        attend = triton_ops(8, "test").attention
+        out = attend(q, case.k_pages, case.v_pages, padded, 0.25, None, None)
+        check(out[:count], expected)
+        assert not batch.arrivals.any()
 
 
 def test_many_decodes_of_very_different_lengths(

@@ -70,7 +70,13 @@ TORCH_FREE = (
 TORCH_LAZY = ("quire.text", "quire.cli", "quire.engine")
 
 # The only places that name the device's own library or its generations.
-DEVICE_CODE = ("quire.platform", "quire.kernels", "quire.runner.graphs")
+DEVICE_CODE = (
+    "quire.platform",
+    "quire.kernels",
+    "quire.runner.graph_pool",
+    "quire.runner.graphs",
+    "quire.runner.prompt_graphs",
+)
 ENVIRONMENT = ("quire.core.env",)
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve"}
 DEVICE_NAMES = ("torch.cuda", "torch.version", "triton")

@@ -178,12 +178,11 @@ class PromptReader:
         )
 
     def _check_ids(self, token_ids: list[int]) -> None:
-        try:
-            fine = not token_ids or (min(token_ids) >= 0 and max(token_ids) < self._vocab_size)
-            fine = fine and all(type(i) is int for i in token_ids)
-        except TypeError:
-            fine = False
-        if fine:
+        if not token_ids or (
+            set(map(type, token_ids)) == {int}  # bool is not one
+            and min(token_ids) >= 0
+            and max(token_ids) < self._vocab_size
+        ):
             return
         for position, token_id in enumerate(token_ids):
             if type(token_id) is not int:

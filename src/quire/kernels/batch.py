@@ -26,6 +26,7 @@ class AttentionBatch:
             `attention.parts.plan_parts` has it; token -1 is padding. None where attention
             takes them like any others.
         arrivals: [R, K] int32 zeros beside `parts`; left zero.
+        captured: for a CUDA graph: what is on the host are bounds, not this step's numbers.
     """
 
     query_starts: Tensor
@@ -40,6 +41,7 @@ class AttentionBatch:
     max_seq_len: int
     parts: Tensor | None = None
     arrivals: Tensor | None = None
+    captured: bool = False
     memo: dict[tuple[int | None, int], object] = field(default_factory=dict)
 
 

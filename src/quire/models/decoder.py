@@ -129,7 +129,7 @@ class Decoder(nn.Module):
         table_layout: of the weights of embedding and head.
     """
 
-    capturable = True  # a decode step launches the same kernels whatever the batch holds
+    capturable = True  # a step launches the same kernels whatever the batch holds
 
     def __init__(
         self,

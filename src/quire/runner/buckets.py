@@ -1,4 +1,4 @@
-"""Which graph a decode step runs in, and which is captured when. Integers only.
+"""Which graph a step runs in, and which is captured when. Integers only.
 
 A batch is padded to a *bucket*. Where its own has no graph yet, that of a larger one serves if it
 is near; the padding this costs is added up, and once it has cost as much as a capture, the bucket
@@ -6,6 +6,7 @@ gets its own: never more than twice what the best choice in hindsight would have
 """
 
 from collections import Counter
+from collections.abc import Sequence
 
 # A graph of up to so many times the lines is near: attention skips padding, and the weights, read
 # once, are most of the rest.
@@ -33,10 +34,11 @@ def ladder(max_rows: int) -> tuple[int, ...]:
 class CapturePolicy:
     """Tell it what is `captured`, and it chooses."""
 
-    def __init__(self, max_rows: int) -> None:
+    def __init__(self, sizes: Sequence[int], ahead: Sequence[int]) -> None:
+        """`sizes` from the smallest to the largest, and those to capture ahead of any need."""
         self.captured: set[int] = set()
-        self._buckets = buckets(max_rows)
-        self._ladder = ladder(max_rows)
+        self._buckets = sizes
+        self._ladder = ahead
         self._misses: Counter[int] = Counter()  # by bucket
         self._padding: dict[int, float] = {}  # by bucket: steps' worth of it
 

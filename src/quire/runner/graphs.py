@@ -9,10 +9,9 @@ and leave their logits in one place: they never run at the same time.
 A step uploads one small array and replays: rows, lengths, new pages and the parts of attention
 are read from it on the device, so a capture fixes none of them. Lines of length 0 are padding:
 nothing of theirs is read or written but their own line of the output. Anything that is not a
-pure decode step runs without a graph.
+pure decode step is not for these graphs (see `prompt_graphs`).
 """
 
-import gc
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +27,8 @@ from quire.kernels.attention.parts import COLUMNS
 from quire.kernels.batch import AttentionBatch, LayerCache, StepInputs
 from quire.platform.caps import DeviceCaps
 from quire.platform.streams import pinned, set_device
-from quire.runner.buckets import CapturePolicy
+from quire.runner.buckets import CapturePolicy, buckets, ladder
+from quire.runner.graph_pool import GraphPool
 from quire.runner.model import Model
 from quire.runner.rows import DeviceRows, aligned_ranges
 from quire.sampling.sampler import Sampler
@@ -65,21 +65,20 @@ class DecodeGraphs:
         caches: list[LayerCache],
         rows: DeviceRows,
         sampler: Sampler,
+        pool: GraphPool,
         caps: DeviceCaps,
     ) -> None:
         self._step = _Step(model, caches, rows, sampler)
         self._rows = rows
-        self._caps = caps
+        self._pool, self._caps = pool, caps
         max_rows = rows.tokens.shape[0]
-        self._policy = CapturePolicy(max_rows)
+        self._policy = CapturePolicy(buckets(max_rows), ladder(max_rows))
         self._captured: dict[int, _Captured] = {}
-        self._side = torch.cuda.Stream()
         self._logits = torch.empty(  # of the last replay
             (max_rows, sampler.vocab_size),
             dtype=model.logits_dtype,
             device=torch.device(caps.torch_device),
         )
-        self._pool = torch.cuda.graph_pool_handle()
 
     @property
     def num_bytes(self) -> int:
@@ -120,30 +119,24 @@ class DecodeGraphs:
 
     def _capture(self, bucket: int) -> "_Captured":
         lines = Lines(self._rows, bucket, self._caps)
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        # Not torch.cuda.graph: it collects garbage and gives the cached memory of prompts back,
-        # which takes longer than the capture.
-        with torch.cuda.stream(self._side), _no_garbage_collection():
-            self._step.run(lines)  # once before: kernels compile, libraries make workspaces
-            graph.capture_begin(pool=self._pool)
-            try:
-                logits = self._step.forward(lines)
-                token_ids = self._step.draw(lines, logits)
-                self._logits[:bucket].copy_(logits)
-            finally:
-                graph.capture_end()
-        torch.cuda.current_stream().wait_stream(self._side)
+
+        def step() -> Tensor:
+            logits = self._step.forward(lines)
+            token_ids = self._step.draw(lines, logits)
+            self._logits[:bucket].copy_(logits)
+            return token_ids
+
+        graph, token_ids = self._pool.capture(step)
         logger.debug("captured a CUDA graph of %d lines", bucket)
         captured = self._captured[bucket] = _Captured(graph, lines, token_ids)
         self._policy.captured.add(bucket)
         return captured
 
     @contextmanager
-    def compiling(self) -> Iterator[None]:
-        """Meanwhile compile the kernels of a decode step, in threads: Triton compiles a kernel
-        when it is first launched, 0.3 to 4 s each, 16 s in a row where the caches are empty (H200
-        machine, 2026-11), and leaves the interpreter to others for most of it."""
+    def compiling(self, *others: Callable[[], object]) -> Iterator[None]:
+        """Meanwhile compile the kernels of a decode step, and run `others`, in threads: Triton
+        compiles a kernel when it is first launched, 0.3 to 4 s each, 16 s in a row where the caches
+        are empty (H200 machine, 2026-11), and leaves the interpreter to others for most of it."""
         lines = Lines(self._rows, 1, self._caps)
         lines.stage(self._rows)  # the first compilation sets the compiler up
         logits = self._logits[:1].zero_()
@@ -153,8 +146,8 @@ class DecodeGraphs:
             with torch.inference_mode():
                 work()
 
-        with ThreadPoolExecutor(2) as threads:
-            works = (lambda: self._step.forward(lines), lambda: self._step.draw(lines, logits))
+        works = [lambda: self._step.forward(lines), lambda: self._step.draw(lines, logits), *others]
+        with ThreadPoolExecutor(len(works)) as threads:
             done = [threads.submit(alone, work) for work in works]
             yield
             for work in done:
@@ -177,9 +170,6 @@ class _Step:
     rows: DeviceRows
     sampler: Sampler
 
-    def run(self, lines: "Lines") -> None:
-        self.draw(lines, self.forward(lines))
-
     def forward(self, lines: "Lines") -> Tensor:
         """[bucket, V]."""
         lines.stage(self.rows)
@@ -190,18 +180,6 @@ class _Step:
         token_ids = self.sampler.draw(logits, lines.rows, lines.next_positions)
         self.rows.append(lines.rows, lines.seq_lens, token_ids)
         return token_ids
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """What it frees may not be freed while a graph is captured."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 class Lines:

@@ -12,8 +12,8 @@ from quire.kernels.batch import LayerCache, StepInputs
 class Model(Protocol):
     """The decoder or the fallback.
 
-    `capturable`: the forward of a decode step launches the same kernels whatever the batch
-    holds and never waits for the device, so a CUDA graph of it can be replayed.
+    `capturable`: the forward launches the same kernels for as many tokens whatever they are,
+    and never waits for the device, so a CUDA graph of it can be replayed.
     """
 
     capturable: bool

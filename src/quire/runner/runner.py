@@ -17,9 +17,11 @@ from quire.kernels.batch import LayerCache
 from quire.kernels.table import Ops
 from quire.platform.caps import DeviceCaps
 from quire.platform.streams import Event
+from quire.runner.graph_pool import GraphPool
 from quire.runner.graphs import DecodeGraphs, DecodeOutput
 from quire.runner.model import Model
 from quire.runner.pooling import PooledLines, Pooler
+from quire.runner.prompt_graphs import MAX_TOKENS, PromptGraphs
 from quire.runner.rows import DeviceRows
 from quire.runner.ticket import StepTicket
 from quire.sampling.logprobs import LogprobTensors
@@ -36,7 +38,7 @@ class Runner:
         model: a Decoder or FallbackModel: `forward(inputs, kv)` and `logits(hidden)`.
         caches: per layer (keys, values), each [N, K, P, D].
         rows: the persistent device rows.
-        capture: replay decode steps as CUDA graphs.
+        capture: replay steps as CUDA graphs, where there are any for them.
     """
 
     def __init__(
@@ -56,9 +58,11 @@ class Runner:
         self._sampler = Sampler(
             vocab_size, rows.tokens.shape[0], torch.device(caps.torch_device), ops
         )
-        self._graphs = None
+        self._decode_graphs = self._prompt_graphs = None
         if capture:
-            self._graphs = DecodeGraphs(model, caches, rows, self._sampler, caps)
+            pool = GraphPool()
+            self._decode_graphs = DecodeGraphs(model, caches, rows, self._sampler, pool, caps)
+            self._prompt_graphs = PromptGraphs(model, caches, rows, pool, caps)
         self._pooler = Pooler()
         self._starts: dict[int, RowStart] = {}  # by row, while it runs
 
@@ -81,11 +85,13 @@ class Runner:
             self._starts[start.row] = start
         for index, mask in plan.masks.items():
             self._sampler.set_mask(plan.rows[index], mask)
-        decoded = None if self._graphs is None else self._graphs.run(plan)
+        decoded = None if self._decode_graphs is None else self._decode_graphs.run(plan)
         if decoded is not None:
             return self._ticket(plan, list(range(len(plan.rows))), self._sampled(plan, decoded))
         step = self._rows.apply(plan)
-        hidden = self._model.forward(step.inputs, self._caches)
+        hidden = None if self._prompt_graphs is None else self._prompt_graphs.run(step.inputs)
+        if hidden is None:
+            hidden = self._model.forward(step.inputs, self._caches)
         output = None
         if step.sample_lines:
             logits = self._model.logits(hidden[step.sample_tokens])
@@ -96,20 +102,26 @@ class Runner:
         pooled = self._pooler.pool(plan, hidden)
         return self._ticket(plan, step.sample_lines, output, prompt_logprobs, pooled)
 
-    @property
-    def graph_bytes(self) -> int:
-        """What captures will take, beside what eager steps do."""
-        return 0 if self._graphs is None else self._graphs.num_bytes
+    def graph_bytes(self, step_bytes: int, step_tokens: int) -> int:
+        """What captures will take, beside what eager steps do, the largest of which has
+        `step_tokens` and takes `step_bytes`."""
+        if self._decode_graphs is None:
+            return 0
+        return self._decode_graphs.num_bytes + step_bytes * MAX_TOKENS // step_tokens
 
     def compiling(self) -> AbstractContextManager[None]:
-        """Compile the kernels of decode steps meanwhile, where steps are captured."""
-        return nullcontext() if self._graphs is None else self._graphs.compiling()
+        """Compile the kernels of captured steps meanwhile."""
+        if self._decode_graphs is None or self._prompt_graphs is None:
+            return nullcontext()
+        return self._decode_graphs.compiling(self._prompt_graphs.compile)
 
     @torch.inference_mode()
     def use_idle_time(self) -> bool:
         """Do a little of what makes later steps faster, in some tens of milliseconds; False if
         there is nothing of the kind left. For when no step is in flight."""
-        return self._graphs is not None and self._graphs.capture_ahead()
+        if self._decode_graphs is None or self._prompt_graphs is None:
+            return False
+        return self._decode_graphs.capture_ahead() or self._prompt_graphs.capture_ahead()
 
     def _ticket(
         self,

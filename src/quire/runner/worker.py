@@ -210,7 +210,8 @@ class _Sizes:
         with runner.compiling():
             runner.submit(_largest_step(lengths, page_size, len(self.groups))).result()
         synchronize(self.caps)
-        peak = memory.peak_bytes(self.caps) - before + runner.graph_bytes
+        peak = memory.peak_bytes(self.caps) - before
+        peak += runner.graph_bytes(peak, budget)
         del runner, caches
         empty_cache(self.caps)
         return peak

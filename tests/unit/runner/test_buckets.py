@@ -5,6 +5,10 @@ import pytest
 from quire.runner.buckets import CAPTURE_COST, NEAR, CapturePolicy, buckets, ladder
 
 
+def policy_of(max_rows: int) -> CapturePolicy:
+    return CapturePolicy(buckets(max_rows), ladder(max_rows))
+
+
 def run(policy: CapturePolicy, counts: list[int]) -> list[int]:
     """What was captured on the way."""
     captured = []
@@ -29,7 +33,7 @@ def test_buckets_cover_every_batch_with_little_padding(max_rows: int) -> None:
 
 @pytest.mark.parametrize("max_rows", [1, 3, 8, 100, 256, 300, 1024])
 def test_the_ladder_leaves_no_batch_without_a_near_graph(max_rows: int) -> None:
-    policy = CapturePolicy(max_rows)
+    policy = policy_of(max_rows)
     captured = []
     while (bucket := policy.ahead()) is not None:
         captured.append(bucket)
@@ -37,7 +41,7 @@ def test_the_ladder_leaves_no_batch_without_a_near_graph(max_rows: int) -> None:
     assert tuple(captured) == ladder(max_rows)
     assert len(captured) <= 1 + max_rows.bit_length()
     for count in range(1, max_rows + 1):
-        fresh = CapturePolicy(max_rows)
+        fresh = policy_of(max_rows)
         fresh.captured.update(captured)
         chosen = fresh.choose(count)
         assert chosen in captured
@@ -45,20 +49,20 @@ def test_the_ladder_leaves_no_batch_without_a_near_graph(max_rows: int) -> None:
 
 
 def test_without_a_near_graph_the_second_need_captures() -> None:
-    policy = CapturePolicy(256)
+    policy = policy_of(256)
     assert run(policy, [200]) == []
     assert run(policy, [200, 200]) == [208]
     assert run(policy, [90, 90]) == [96]  # 208 is too far
 
 
 def test_a_batch_that_shrinks_once_captures_nothing_on_its_way() -> None:
-    policy = CapturePolicy(256)
+    policy = policy_of(256)
     run(policy, [256] * 2)
     assert run(policy, list(range(255, 128, -1))) == []
 
 
 def test_a_bucket_is_captured_when_its_padding_has_cost_as_much() -> None:
-    policy = CapturePolicy(256)
+    policy = policy_of(256)
     run(policy, [256] * 2)
     assert run(policy, [128] * (CAPTURE_COST - 1)) == []
     assert run(policy, [128]) == [128]
@@ -67,7 +71,7 @@ def test_a_bucket_is_captured_when_its_padding_has_cost_as_much() -> None:
 
 
 def test_what_was_missed_most_is_captured_ahead_first() -> None:
-    policy = CapturePolicy(256)
+    policy = policy_of(256)
     run(policy, [256] * 2)
     run(policy, [200, 150, 151, 150])
     ahead = []

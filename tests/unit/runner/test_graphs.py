@@ -1,4 +1,4 @@
-"""What a decode graph is fed; the graphs themselves run in tests/e2e where there is a GPU."""
+"""What graphs are fed; the graphs themselves run in tests/e2e where there is a GPU."""
 
 import dataclasses
 
@@ -10,6 +10,7 @@ from quire.core.sampling_params import SamplingParams
 from quire.kernels.select import reference_ops, triton_ops
 from quire.platform.detect import detect
 from quire.runner.graphs import Lines, is_decode
+from quire.runner.prompt_graphs import PromptInputs
 from quire.runner.rows import DeviceRows
 
 CAPS = detect("cpu")
@@ -77,3 +78,27 @@ def test_a_graphs_inputs_are_aligned() -> None:
         lines = Lines(make_rows(), bucket, CAPS)
         given = [lines.rows, lines.seq_lens, *(group.parts for group in lines.inputs.groups)]
         assert [tensor.data_ptr() % 16 for tensor in given] == [0] * 4
+
+
+def mixed_plan() -> StepPlan:
+    """Row 2 decodes, row 0 computes three more tokens."""
+    pages = [PageDelta(group, 2, 150, [900 + group]) for group in range(2)]
+    return StepPlan(1, [], pages, [2, 0], [1, 3], [600, 4], [True, True])
+
+
+def test_a_prompt_graph_is_fed_the_step_and_nothing_else() -> None:
+    steps = [make_rows().apply(plan).inputs for plan in (mixed_plan(), decode_plan())]
+    inputs = PromptInputs(make_rows(), 64, CAPS)
+    for step in (*steps, steps[0]):  # a longer step leaves nothing behind
+        inputs.fill(step)
+        made, count, num_sequences = inputs.inputs, len(step.token_ids), 2
+        assert made.token_ids[:count].tolist() == step.token_ids.tolist()
+        assert made.positions[:count].tolist() == step.positions.tolist()
+        for group, eager in zip(made.groups, step.groups, strict=True):
+            assert group.slots.tolist() == [*eager.slots.tolist(), *[-1] * (64 - count)]
+            starts = eager.query_starts.tolist()
+            assert group.query_starts.tolist() == [*starts, *[count] * 14]
+            assert group.seq_lens[:num_sequences].tolist() == eager.seq_lens.tolist()
+            assert group.rows[:num_sequences].tolist() == eager.rows.tolist()
+            assert torch.equal(group.parts[: len(eager.parts)], eager.parts)
+            assert (group.parts[len(eager.parts) :] == -1).all()
