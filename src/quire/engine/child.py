@@ -32,6 +32,7 @@ from quire.engine.wire import (
 logger = logging.getLogger("quire")
 
 _STDERR = 2
+_MAX_MESSAGES = 64  # in a turn of the loop
 _DRAIN_SECONDS = 0.5  # how long a dead engine's last words may still be on their way
 
 
@@ -131,10 +132,13 @@ class Child:
             self._loop.call_soon(self._receive_next)
 
     def _receive_next(self) -> None:
-        """One message a turn of the loop, so that what it causes is done before the next."""
+        """All that has come, in one turn of the loop: a front end that is behind sends what several
+        steps gave a stream as one chunk, and so catches up."""
         self._receiving = False
-        if not self._closed and self._receive():
-            self._receive_soon()
+        for _ in range(_MAX_MESSAGES):
+            if self._closed or not self._receive():
+                return
+        self._receive_soon()
 
     def _receive(self) -> bool:
         """Take one message; False if there is none."""
