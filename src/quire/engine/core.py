@@ -20,6 +20,7 @@ from quire.core.messages import (
     StepOutputs,
 )
 from quire.core.plan import StepPlan, StepResult
+from quire.engine.pace import Pace
 from quire.scheduler.scheduler import Scheduler
 
 # With nothing to run but sequences whose grammars are being worked on, a step waits so long for
@@ -60,6 +61,7 @@ class EngineCore:
         self._executor: Executor | None = executor
         self._depth = async_steps
         self._in_flight: deque[tuple[StepPlan, Ticket]] = deque()
+        self._pace = Pace()
         self._check = env.debug()
 
     @property
@@ -103,6 +105,7 @@ class EngineCore:
     def _step(self, scheduler: Scheduler) -> list[SequenceDelta]:
         assert self._executor is not None
         while len(self._in_flight) <= self._depth:
+            began = time.perf_counter()
             plan = scheduler.plan()
             if plan is None and not self._in_flight:
                 scheduler.wait_for_grammars(GRAMMAR_WAIT_S)
@@ -110,10 +113,23 @@ class EngineCore:
             if plan is None:
                 break
             self._in_flight.append((plan, self._executor.submit(plan)))
+            if len(self._in_flight) == 1:
+                self._pace.woke()
+            else:
+                late = self._in_flight[-2][1].ready()
+                self._pace.queued(time.perf_counter() - began, late)
         if not self._in_flight:
             return scheduler.take_deltas()
         plan, ticket = self._in_flight.popleft()
-        return scheduler.update(plan, ticket.result())
+        result = ticket.result()
+        self._pace.ended(_num_decoding(plan))
+        return scheduler.update(plan, result)
+
+    def time_left(self) -> float:
+        """Seconds that `step` may wait for more requests, while the device is busy (see `Pace`)."""
+        if not self._in_flight:
+            return 0.0
+        return self._pace.left(_num_decoding(self._in_flight[0][0]))
 
     def use_idle_time(self) -> bool:
         """With no work: prepare a little for later; False if there is nothing left to prepare."""
@@ -143,3 +159,8 @@ class EngineCore:
             self._in_flight.popleft()[1].result()
         scheduler.shutdown()
         executor.shutdown()
+
+
+def _num_decoding(plan: StepPlan) -> int | None:
+    """Sequences of a step that only decodes; None for one that computes prompts, too."""
+    return len(plan.rows) if plan.num_tokens == len(plan.rows) else None

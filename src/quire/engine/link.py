@@ -55,9 +55,9 @@ class Link:
             messages.append(message)
         return messages
 
-    def wait(self, milliseconds: int) -> None:
-        """Sleep that long, or until a message comes."""
-        self._socket.poll(milliseconds)
+    def wait(self, milliseconds: int) -> bool:
+        """Sleep that long, or until a message comes; whether there is one."""
+        return bool(self._socket.poll(milliseconds))
 
     def close(self) -> None:
         """Send what is unsent, for a second at most."""

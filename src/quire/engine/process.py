@@ -67,8 +67,9 @@ class Loop:
         engine, link = self._engine, self._link
         while True:
             idle = not engine.has_work()
-            for message in link.receive(wait=idle and not engine.use_idle_time()):
-                self._take(message)
+            self._receive(wait=idle and not engine.use_idle_time())
+            while link.wait(int(1e3 * engine.time_left())):
+                self._receive()
             if self._stopped:
                 return
             if link.refused:
@@ -76,6 +77,10 @@ class Loop:
                 self._send(StepOutputs(refused, engine.stats()))
             if engine.has_work():
                 self._step()
+
+    def _receive(self, wait: bool = False) -> None:
+        for message in self._link.receive(wait=wait):
+            self._take(message)
 
     def _step(self) -> None:
         outputs = self._engine.step()

@@ -40,6 +40,7 @@ class Script:
         self.left: dict[str, int] = {}
         self.num_steps = self.num_calls = 0
         self.left_to_prepare = 0
+        self.spare = 0.0  # seconds before a step of one request
         self.preparing = threading.Event()
         self.done: list[str] = []
         self.released = threading.Event()
@@ -63,6 +64,9 @@ class Script:
         self.done.append("prepared")
         self.left_to_prepare -= 1
         return True
+
+    def time_left(self) -> float:
+        return self.spare if len(self.left) == 1 else 0.0
 
     def step(self) -> StepOutputs:
         self.num_calls += 1
@@ -195,6 +199,18 @@ def test_an_idle_engine_prepares_and_looks_for_requests_in_between(
     while script.left_to_prepare and time.monotonic() < deadline:
         time.sleep(0.001)
     assert script.done == ["prepared", "step", "step", "prepared", "prepared"]
+
+
+@pytest.mark.usefixtures("loop")
+def test_requests_that_come_while_a_step_may_wait_are_in_it(peer: Peer, script: Script) -> None:
+    script.spare = 5.0
+    began = time.monotonic()
+    peer.send(add("a"))
+    time.sleep(0.1)
+    assert script.num_steps == 0
+    peer.send(add("b"))
+    assert [delta.request_id for delta in peer.outputs().deltas] == ["a", "b"]
+    assert time.monotonic() - began < 4.0
 
 
 @pytest.mark.usefixtures("loop")

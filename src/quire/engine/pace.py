@@ -1,0 +1,60 @@
+"""Pace: how long the next step may wait to be planned.
+
+A step is planned and queued while the one before it runs, so that the device never waits. What
+comes once it is planned misses it: planned at once, a prompt waits for one and a half steps on
+average. So it is planned as late as is safe. A step that only decodes takes about as long as the
+last one did, and planning and queueing take what they took lately.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+_RECENT = 32  # steps whose planning is remembered
+_SAFETY = 1.5  # times the longest of them
+_SPARE = 0.0005  # seconds, for the host to wake up
+_MAX_CAUTION = 16.0
+
+
+class Pace:
+    """Told of every step, it says how long there is. Times in seconds.
+
+    Steps are known by their number of sequences, None for one that computes prompts, too.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._planning: deque[float] = deque(maxlen=_RECENT)
+        self._began: float | None = None  # the running step, if the device has not waited since
+        self._last: tuple[int, float] | None = None  # sequences and seconds of a step
+        self._caution = 1.0  # more after the device had to wait
+
+    def woke(self) -> None:
+        """A step was queued on a device that had nothing to do."""
+        self._began = None
+
+    def queued(self, seconds: float, late: bool) -> None:
+        """A step behind the running one took so long to plan and queue; `late` if that had ended
+        by then, and the device waited."""
+        self._planning.append(seconds)
+        if late:
+            self._began = self._last = None
+            self._caution = min(2 * self._caution, _MAX_CAUTION)
+        else:
+            self._caution = max(1.0, 0.99 * self._caution)
+
+    def ended(self, num_decoding: int | None) -> None:
+        """A step has just ended, and the next, if one is queued, has begun."""
+        now = self._clock()
+        if num_decoding is not None and self._began is not None:
+            self._last = num_decoding, now - self._began
+        self._began = now
+
+    def left(self, num_decoding: int | None) -> float:
+        """Until the step after the running one should be planned; 0 for at once."""
+        if num_decoding is None or self._began is None or self._last is None:
+            return 0.0
+        count, seconds = self._last
+        takes = seconds * min(1.0, num_decoding / count)  # at least
+        needs = _SAFETY * self._caution * max(self._planning) + _SPARE
+        return max(0.0, self._began + takes - needs - self._clock())
