@@ -111,14 +111,18 @@ ROWS = [
     Row(SMALL, "mixed", "tok/s", 40, 24_620, 22_830, None, 32_000),
     Row(SMALL, "1000 x 512+256", "tok/s", 40, 34_670, 34_800, None, 45_000),
     Row("llama-8b served", "to /health", "s", 60, 72.7, None, None, 15),
-    Row("llama-8b served", "4/s first token", "ms", 45, 16.1, None, None, 12),
+    Row("llama-8b served", "4/s first token", "ms", 80, 16.1, None, None, 12),
     Row("llama-8b served", "4/s per token", "ms", 45, 4.95, None, None, 4.1),
     Row("llama-8b served", "16/s first token", "ms", 45, 19.3, None, None, 15),
     Row("llama-8b served", "16/s per token", "ms", 45, 5.55, None, None, 4.7),
     Row("llama-8b served", "32/s first token", "ms", 45, 20.8, None, None, 16),
     Row("llama-8b served", "32/s per token", "ms", 45, 6.17, None, None, 5.2),
-    Row("llama-8b served", "1000 at once", "tok/s", 45, 15_410, None, None, 18_500),
+    # Of the peer only one figure of each is known; its first tokens came sooner than the chip can
+    # compute the prompts (860 and 949 ms), so its cache must have held them: compare with "again".
+    Row("llama-8b served", "1000 at once", "tok/s", 60, 15_410, None, None, 18_500),
+    Row("llama-8b served", "1000 again", "tok/s", 45, 15_410, None, None, 18_500),
     Row("llama-8b served", "400 of one prefix", "tok/s", 45, 7_050, None, None, 9_000),
+    Row("llama-8b served", "400 again", "tok/s", 45, 7_050, None, None, 9_000),
 ]
 
 
