@@ -97,7 +97,7 @@ def test_attention(
 
 
 def close_in_8_bits(actual: Tensor, expected: Tensor) -> None:
-    """A value in fifty may be rounded the other way, as what is rounded may differ in its last bit."""
+    """A value in fifty may be rounded the other way: what is rounded may differ in its last bit."""
     a, b = actual.float().nan_to_num(7.0), expected.float().nan_to_num(7.0)
     torch.testing.assert_close(a, b, atol=2**-9, rtol=0.26)
     assert (a != b).float().mean() < 0.02

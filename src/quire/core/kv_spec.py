@@ -14,6 +14,11 @@ _ITEM_BYTES: dict[KVDtype, int] = {
 }
 
 
+def is_8_bit(dtype: KVDtype) -> bool:
+    """Whether values are held divided by the checkpoint's scales."""
+    return _ITEM_BYTES[dtype] == 1
+
+
 @dataclass(frozen=True, slots=True)
 class LayerKV:
     """One layer's share of a page: `num_kv_heads` × `head_dim` keys and as many values."""

@@ -121,12 +121,12 @@ def _check(made: Resolved, facts: ModelFacts, caps: DeviceCaps, whole_prompts: b
             f"dtype='bfloat16' needs compute capability 8.0 and {caps.name} has "
             f"{_capability(caps)}; use dtype='half'"
         )
-    if made.kv_cache_dtype == "float8_e4m3fn" and caps.kind == "cuda":
-        if (caps.compute_capability or (0, 0)) < E4M3_CAPABILITY:
-            raise ConfigError(
-                f"kv_cache_dtype='fp8' needs compute capability 8.9 and {caps.name} has "
-                f"{_capability(caps)}; use kv_cache_dtype='fp8_e5m2' or 'auto'"
-            )
+    capability = caps.compute_capability or E4M3_CAPABILITY  # a CPU converts anything
+    if made.kv_cache_dtype == "float8_e4m3fn" and capability < E4M3_CAPABILITY:
+        raise ConfigError(
+            f"kv_cache_dtype='fp8' needs compute capability 8.9 and {caps.name} has "
+            f"{_capability(caps)}; use kv_cache_dtype='fp8_e5m2' or 'auto'"
+        )
     if length > facts.max_position:
         raise ConfigError(
             f"max_model_len={length} is more than the {facts.max_position} positions the model is "

@@ -29,9 +29,7 @@ def allocate(
             try:
                 caches[layer.layer] = (zeros(shape, dtype, caps), zeros(shape, dtype, caps))
             except (RuntimeError, MemoryError) as error:  # torch's derive from RuntimeError
-                total = sum(
-                    n * page_size * g.bytes_per_token for g, n in zip(groups, num_pages)
-                )
+                total = sum(n * page_size * g.bytes_per_token for g, n in zip(groups, num_pages))
                 raise InsufficientMemoryError(
                     f"the KV cache of {total / 2**30:.2f} GiB could not be allocated on "
                     f"{caps.name} ({str(error).splitlines()[0]}); lower gpu_memory_utilization, "

@@ -13,7 +13,7 @@ from torch import nn
 
 from quire.core import env
 from quire.core.config import EngineConfig
-from quire.core.kv_spec import KVGroup
+from quire.core.kv_spec import KVGroup, is_8_bit
 from quire.core.model_info import ModelInfo
 from quire.core.plan import PageDelta, RowStart, StepPlan
 from quire.core.sampling_params import SamplingParams
@@ -71,8 +71,23 @@ def start_worker(config: EngineConfig, progress: ProgressOption = True) -> Worke
     ops = select_ops(caps)
     logger.debug("ops:\n%s", ops.explain())
     dtype = torch_dtype(resolved.dtype)
+    in_8_bits = is_8_bit(resolved.kv_cache_dtype)
+    if in_8_bits and caps.kind == "cpu":
+        logger.warning(
+            "kv_cache_dtype=%r halves the KV cache, but attention then runs in torch, slower "
+            "than the C++ kernel for bfloat16",
+            config.cache.kv_cache_dtype,
+        )
     model = build_model(
-        config.model, directory, hf.config, ops, caps, resolved.max_model_len, dtype, progress
+        config.model,
+        directory,
+        hf.config,
+        ops,
+        caps,
+        resolved.max_model_len,
+        dtype,
+        progress,
+        scale_cache=in_8_bits,
     )
     weight_bytes = _weight_bytes(model)
     groups = recipe.kv_groups(resolved.kv_cache_dtype)

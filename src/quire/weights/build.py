@@ -25,6 +25,7 @@ from quire.quant.layouts.layout import Dense
 from quire.weights.checkpoint import open_checkpoint
 from quire.weights.dummy import fill_dummy
 from quire.weights.hf_config import read_hf_config
+from quire.weights.kv_scales import read_kv_scales
 from quire.weights.loader import load_weights
 from quire.weights.progress import ProgressOption, loading_progress
 from quire.weights.source import ModelSource, fetch_small_files, fetch_weights
@@ -91,6 +92,7 @@ def build_model(
     max_len: int,
     dtype: torch.dtype,
     progress: ProgressOption = True,
+    scale_cache: bool = False,
 ) -> Decoder | FallbackModel:
     """Build the model on `caps`' device and fill it with its weights.
 
@@ -101,6 +103,7 @@ def build_model(
         max_len: the longest sequence the model will be given.
         dtype: of parameters and activations.
         progress: see `ProgressOption`.
+        scale_cache: take the checkpoint's scales of keys and values over.
 
     Raises:
         UnsupportedModelError: as `model_recipe`.
@@ -118,6 +121,8 @@ def build_model(
             layouts = AT_LOAD[config.quantization] if config.quantization else (Dense, Dense)
             decoder = Decoder(recipe, ops, dtype, device, max_len, *layouts)
             load_weights(decoder, recipe, weights, config.load_format, progress, config.seed)
+            if scale_cache and not dummy:
+                decoder.scale_cache(read_kv_scales(weights, config.load_format))
             return decoder
         logger.info("%s has no recipe: running it through transformers", recipe.architecture)
         if dummy:

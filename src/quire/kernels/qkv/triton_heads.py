@@ -60,7 +60,7 @@ def prepared_heads(
 def stored(x: tl.tensor, DTYPE: tl.constexpr) -> tl.tensor:
     """x as pages of DTYPE hold it: beyond the range of 8 bits its end."""
     if DTYPE.primitive_bitwidth == 8:
-        LIMIT: tl.constexpr = 448.0 if DTYPE == tl.float8e4nv else 57344.0
+        LIMIT: tl.constexpr = 448.0 if DTYPE.is_fp8e4nv() else 57344.0
         x = tl.clamp(x.to(tl.float32), -LIMIT, LIMIT, tl.PropagateNan.ALL)
     return x.to(DTYPE)
 
