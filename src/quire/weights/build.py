@@ -20,6 +20,7 @@ from quire.models.fallback_recipe import FallbackRecipe, fallback_recipe
 from quire.models.families import FAMILIES, architecture_of, quantized, recipe_from_config
 from quire.models.recipe import MoeRecipe, Recipe
 from quire.platform.caps import DeviceCaps
+from quire.platform.memory import is_out_of_memory
 from quire.quant.layouts import AT_LOAD
 from quire.quant.layouts.layout import Dense
 from quire.weights.checkpoint import open_checkpoint
@@ -130,8 +131,8 @@ def build_model(
             fill_dummy(fallback, config.seed)
             return fallback
         return _load_fallback(recipe, weights, ops, dtype, device, config.load_format, progress)
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+    except (MemoryError, RuntimeError) as error:  # torch's derive from RuntimeError
+        if not is_out_of_memory(error):
             raise
         name = str(dtype).removeprefix("torch.")
         raise InsufficientMemoryError(
@@ -157,13 +158,6 @@ def _load_fallback(
         model = load_fallback(recipe, directory, ops, dtype, device, load_format)
         report(sum(sizes))
     return model
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """torch's CPU allocator says so only in the text of a RuntimeError."""
-    return not isinstance(error, RuntimeError) or any(
-        mark in str(error) for mark in ("can't allocate memory", "out of memory")
-    )
 
 
 def _alternative(architecture: str) -> str:
