@@ -137,8 +137,9 @@ class PagedCase:
 
 @pytest.fixture
 def paged_case(device: torch.device, randn: Callable[..., Tensor]) -> Callable[..., PagedCase]:
-    """paged_case(lens, heads, kv_heads, head_dim, page_size, window, dtype): a ragged batch.
+    """paged_case(lens, heads, kv_heads, head_dim, page_size, window, dtype, cache_dtype).
 
+    A ragged batch.
     `lens` are (query_len, seq_len) pairs. Pages are handed out in random order, rows are not in
     sequence order, and the table's columns outside a window or past the end name a page of NaN
     or none at all.
@@ -152,6 +153,7 @@ def paged_case(device: torch.device, randn: Callable[..., Tensor]) -> Callable[.
         page_size: int = 8,
         window: int | None = None,
         dtype: torch.dtype = torch.float32,
+        cache_dtype: torch.dtype | None = None,
     ) -> PagedCase:
         rng = np.random.default_rng(7)
         query_lens = np.array([q for q, _ in lens], np.int32)
@@ -199,8 +201,8 @@ def paged_case(device: torch.device, randn: Callable[..., Tensor]) -> Callable[.
         total = int(starts[-1])
         return PagedCase(
             randn(total, heads, head_dim, dtype=dtype),
-            k_pages.to(device, dtype),
-            v_pages.to(device, dtype),
+            k_pages.to(device, cache_dtype or dtype),
+            v_pages.to(device, cache_dtype or dtype),
             batch,
         )
 

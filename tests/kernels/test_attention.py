@@ -96,6 +96,41 @@ def test_attention(
     check(ops.attention(*arguments), expected)
 
 
+def close_in_8_bits(actual: Tensor, expected: Tensor) -> None:
+    """A value in fifty may be rounded the other way: what is rounded may differ in its last bit."""
+    a, b = actual.float().nan_to_num(7.0), expected.float().nan_to_num(7.0)
+    torch.testing.assert_close(a, b, atol=2**-9, rtol=0.26)
+    assert (a != b).float().mean() < 0.02
+
+
+CACHE_DTYPES = (torch.float8_e4m3fn, torch.float8_e5m2)
+CACHES = [
+    *((name, torch.float32, cache) for name in IN_16_BITS for cache in CACHE_DTYPES),
+    *((name, torch.bfloat16, torch.float8_e4m3fn) for name in IN_16_BITS),
+    *((name, torch.float16, torch.bfloat16) for name in IN_16_BITS),
+]
+
+
+@pytest.mark.parametrize(("name", "as_dtype", "cache_dtype"), CACHES, ids=str)
+def test_pages_of_another_dtype(
+    ops: Ops,
+    name: str,
+    as_dtype: torch.dtype,
+    cache_dtype: torch.dtype,
+    paged_case: Callable[..., Any],
+    check: Check,
+    poison: None,
+) -> None:
+    settings = dict(CASES[name])
+    softcap = settings.pop("softcap", None)
+    case = paged_case(**settings, dtype=as_dtype, cache_dtype=cache_dtype)
+    window = settings.get("window")
+    arguments = (case.q, case.k_pages, case.v_pages, case.batch, 0.2, window, softcap)
+    expected = reference_attention(*arguments)
+    assert not expected.isnan().any()
+    check(ops.attention(*arguments), expected)
+
+
 def test_single_queries_without_parts(
     ops: Ops, paged_case: Callable[..., Any], check: Check, poison: None
 ) -> None:
@@ -179,6 +214,45 @@ def test_decode_attention_prepares_its_heads(
     check(actual, expected)
     check(case.k_pages.nan_to_num(), own[1].nan_to_num())
     check(case.v_pages.nan_to_num(), own[2].nan_to_num())
+
+
+@pytest.mark.parametrize("cache_dtype", CACHE_DTYPES, ids=str)
+@pytest.mark.parametrize("lens", [DECODE, [(1, 9), (1, 290)]], ids=str)
+@pytest.mark.parametrize("head_dim", [16, 80, 256])
+def test_decode_attention_into_8_bits(
+    reference: Ops,
+    cache_dtype: torch.dtype,
+    lens: list[tuple[int, int]],
+    head_dim: int,
+    paged_case: Callable[..., Any],
+    device: torch.device,
+    randn: Callable[..., Tensor],
+    check: Check,
+    poison: None,
+) -> None:
+    """The new key is attended to as its page holds it. Triton's interpreter cannot round to 8 bits:
+    there the keys and values are such as need no rounding, but for those beyond the range."""
+    case = paged_case(lens, head_dim=head_dim, dtype=torch.float16, cache_dtype=cache_dtype)
+    k, v = randn(2, len(case.q), 2, head_dim, dtype=torch.float16)
+    v[0, 0, 3], k[0, 0, 5] = 6e4, -6e4
+    norm = rope = None
+    if device.type == "cuda":
+        rope = Rope(randn(400, head_dim), interleaved=False)
+        norm = HeadNorm(*randn(2, head_dim, dtype=torch.float16), 1e-6, 0.0)
+    else:
+        k, v = (torch.where(x.abs() < 100, x.to(cache_dtype).half(), x) for x in (k, v))
+    own = [case.q.clone(), case.k_pages.clone(), case.v_pages.clone()]
+    positions = case.batch.seq_lens - 1
+    reference.prepare_qkv(
+        own[0], k.clone(), v, norm, rope, positions, own[1], own[2], case.batch.slots
+    )
+    by_parts = triton_ops(8, "test").by_parts
+    assert by_parts is not None
+    cache = (case.k_pages, case.v_pages)
+    actual = by_parts.decode(case.q, k, v, norm, rope, *cache, case.batch, 0.2, None, None)
+    check(actual, reference_attention(own[0], *cache, case.batch, 0.2, None, None))
+    for pages, expected in zip(cache, own[1:], strict=True):
+        close_in_8_bits(pages, expected)
 
 
 def test_queries_in_a_fused_projection(

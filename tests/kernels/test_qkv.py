@@ -88,6 +88,30 @@ def test_prepare_qkv(
     assert torch.equal(cache[:, untouched], pages[:, untouched])
 
 
+@pytest.mark.parametrize("cache_dtype", [torch.float8_e4m3fn, torch.float8_e5m2], ids=str)
+def test_pages_of_8_bits(
+    ops: Ops,
+    reference: Ops,
+    cache_dtype: torch.dtype,
+    device: torch.device,
+    randn: Callable[..., Tensor],
+) -> None:
+    """What is beyond their range becomes its end. Triton's interpreter cannot round to 8 bits, so
+    there nothing needs it."""
+    k, v = randn(2, 3, 2, 80, dtype=torch.bfloat16)
+    if device.type == "cpu":
+        k, v = (x.to(cache_dtype).to(x.dtype) for x in (k, v))
+    k[0, 1, 7], v[1, 0, 79] = -1e5, 3e30
+    slots = torch.tensor([9, -1, 31], device=device)
+    pages = randn(2, 4, 2, 8, 80).to(cache_dtype)
+    expected = pages.clone()
+    for prepare, into in ((ops.prepare_qkv, pages), (reference.prepare_qkv, expected)):
+        prepare(k.clone(), k.clone(), v, None, None, slots, into[0], into[1], slots)
+    assert torch.equal(pages.float(), expected.float())
+    assert pages.float()[0, 1, 1, 1, 7] == -torch.finfo(cache_dtype).max
+    assert pages.float().isfinite().all()
+
+
 def test_the_reference_stores_token_by_token(
     reference: Ops, device: torch.device, randn: Callable[..., Tensor]
 ) -> None:

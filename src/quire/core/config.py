@@ -20,6 +20,7 @@ BOXED_MODEL = "boxed"  # MODEL's default: the small chat model that ships with t
 PAGE_SIZES = tuple(2**power for power in range(9))
 
 Dtype = Literal["auto", "half", "float16", "bfloat16", "float", "float32"]
+CacheDtype = Literal["auto", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,11 @@ class CacheConfig:
         "Number of KV cache pages, whatever is measured.",
         name="num_gpu_blocks_override",
         low=1,
+    )
+    kv_cache_dtype: CacheDtype = option(
+        "auto",
+        "Numbers that keys and values are held in: auto (the model's), or with half the bytes fp8,"
+        " which is fp8_e4m3.",
     )
     enable_prefix_caching: bool = option(
         True,

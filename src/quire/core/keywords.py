@@ -30,7 +30,6 @@ ENGINE_NOT_YET: dict[str, tuple[object, ...]] = {
     "pooler_config": (None,),
     "task": (None, "auto", "generate", "embed", "embedding", "score"),
     # memory
-    "kv_cache_dtype": ("auto", None),
     "kv_offloading_size": (None, 0),
     "kv_offloading_backend": (None,),
     "kv_transfer_config": (None, {}),

@@ -26,5 +26,6 @@ class ModelInfo:
     seed: int
     weight_bytes: int = 0
     kv_bytes: int = 0
+    kv_cache_dtype: str = "bfloat16"
     hidden_size: int = 0  # E, of the final hidden states and so of embeddings
     pooling: Pooling = "last"  # of a request that does not say

@@ -31,6 +31,7 @@ class Attention(nn.Module):
         self._scale, self._window, self._softcap = recipe.scale, recipe.window, recipe.softcap
         self._prepare, self._attend, self._rope = ops.prepare_qkv, ops.attention, rope
         self._decode = None if ops.by_parts is None else ops.by_parts.decode
+        self._k_scale = self._v_scale = 1.0
         self._head_norm: HeadNorm | None = None
         self._normalise: _Normalise = _no_norm
         if recipe.qk_norm is not None:
@@ -54,6 +55,15 @@ class Attention(nn.Module):
         else:
             self._normalise = lambda q, k: (q_norm(q), k_norm(k))
 
+    def scale_cache(self, k_scale: float, v_scale: float) -> None:
+        """Hold keys and values divided by these from now on."""
+        self._k_scale, self._v_scale = k_scale, v_scale
+        self._scale *= k_scale  # of the products with keys
+        if self._head_norm is not None and k_scale != 1:  # keys are divided after their norm
+            q_norm, k_norm = self.q_norm, self.k_norm
+            self._head_norm = None
+            self._normalise = lambda q, k: (q_norm(q), k_norm(k))
+
     def forward(
         self, x: Tensor, positions: Tensor, batch: AttentionBatch, cache: LayerCache
     ) -> Tensor:
@@ -64,6 +74,10 @@ class Attention(nn.Module):
         k = k.unflatten(-1, (self._kv_heads, self._head_dim))  # [T, K, D]
         v = v.unflatten(-1, (self._kv_heads, self._head_dim))
         q, k = self._normalise(q, k)
+        if self._k_scale != 1:
+            k = k / self._k_scale
+        if self._v_scale != 1:
+            v = v / self._v_scale
         k_pages, v_pages = cache
         how = self._scale, self._window, self._softcap
         norm, rope = self._head_norm, self._rope
@@ -72,6 +86,8 @@ class Attention(nn.Module):
         else:
             self._prepare(q, k, v, norm, rope, positions, k_pages, v_pages, batch.slots)
             attended = self._attend(q, k_pages, v_pages, batch, *how)  # [T, H, D]
+        if self._v_scale != 1:
+            attended *= self._v_scale
         projected: Tensor = self.out(attended.flatten(1))
         return projected
 

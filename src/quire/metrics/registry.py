@@ -237,7 +237,7 @@ class ServerMetrics:
         self._made.set_max_model_len(info.max_model_len)
         labels = {
             "block_size": info.page_size,
-            "cache_dtype": info.dtype,
+            "cache_dtype": info.kv_cache_dtype,
             "enable_prefix_caching": info.enable_prefix_caching,
             "gpu_memory_utilization": self._config.cache.gpu_memory_utilization,
             "kv_cache_memory_bytes": info.kv_bytes,

@@ -4,7 +4,7 @@ Implements the model protocol (`forward`, `logits`, `recipe`). It makes paramete
 undefined values; `weights/` fills them through the recipe's `WeightMap`. It holds no KV cache.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -169,6 +169,13 @@ class Decoder(nn.Module):
         for layer, group, cache in zip(self.layers, self._groups, kv, strict=True):
             delta, residual = layer(delta, residual, inputs.positions, inputs.groups[group], cache)
         return self._leave(delta, residual)[0]
+
+    def scale_cache(self, scales: Mapping[int, tuple[float, float]]) -> None:
+        """Hold keys and values of layers in the cache divided by (k_scale, v_scale)."""
+        for index, (k_scale, v_scale) in scales.items():
+            layer = self.layers[index]
+            assert isinstance(layer, Layer)
+            layer.attention.scale_cache(k_scale, v_scale)
 
     @property
     def logits_dtype(self) -> torch.dtype:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from quire.core.errors import UnsupportedModelError, one_line
-from quire.core.kv_spec import KVGroup
+from quire.core.kv_spec import KVDtype, KVGroup
 from quire.models.recipe import group_by_window
 
 ATTENTION = "quire_paged"  # the name under which transformers finds `paged_attention`
@@ -61,9 +61,9 @@ class FallbackRecipe:
     config: Any  # transformers' own config object
     trust_remote_code: bool = False
 
-    def kv_groups(self) -> tuple[KVGroup, ...]:
+    def kv_groups(self, dtype: KVDtype = "bfloat16") -> tuple[KVGroup, ...]:
         """Layers grouped by attention window, full attention first, then by window size."""
-        return group_by_window(self.layers)
+        return group_by_window(self.layers, dtype)
 
 
 # One layer's attention: (query [1, H, T, D], key [1, K, T, D], value [1, K, T, Dv], scale,

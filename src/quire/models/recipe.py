@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from quire.core.kv_spec import KVGroup, LayerKV
+from quire.core.kv_spec import KVDtype, KVGroup, LayerKV
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "relu2"]
 RopeKind = Literal["default", "linear", "dynamic", "yarn", "longrope", "llama3"]
@@ -243,9 +243,9 @@ class Recipe:
     # Parameters stored in this dtype by the checkpoint ("float32", "float16", "bfloat16").
     dtype: str = "bfloat16"
 
-    def kv_groups(self) -> tuple[KVGroup, ...]:
+    def kv_groups(self, dtype: KVDtype = "bfloat16") -> tuple[KVGroup, ...]:
         """Layers grouped by attention window, full attention first, then by window size."""
-        return group_by_window([layer.attention for layer in self.layers])
+        return group_by_window([layer.attention for layer in self.layers], dtype)
 
 
 class CachedAttention(Protocol):
@@ -261,14 +261,14 @@ class CachedAttention(Protocol):
     def window(self) -> int | None: ...
 
 
-def group_by_window(layers: Sequence[CachedAttention]) -> tuple[KVGroup, ...]:
+def group_by_window(layers: Sequence[CachedAttention], dtype: KVDtype) -> tuple[KVGroup, ...]:
     """One KV group for each window: full attention first, then by size."""
     windows: dict[int | None, list[LayerKV]] = {}
     for index, layer in enumerate(layers):
         spec = LayerKV(index, layer.num_kv_heads, layer.head_dim)
         windows.setdefault(layer.window, []).append(spec)
     order = sorted(windows, key=lambda w: (w is not None, w or 0))
-    return tuple(KVGroup(w, tuple(windows[w])) for w in order)
+    return tuple(KVGroup(w, tuple(windows[w]), dtype) for w in order)
 
 
 def group_of_layer(groups: Sequence[KVGroup]) -> tuple[int, ...]:

@@ -83,13 +83,12 @@ class Demand:
 
     groups: Sequence[KVGroup]
     page_size: int
-    itemsize: int
     max_num_seqs: int
     step_tokens: int
 
     def page_bytes(self) -> list[int]:
         """Bytes of one page of each group, over all its layers."""
-        return [g.elements_per_token * self.page_size * self.itemsize for g in self.groups]
+        return [g.bytes_per_token * self.page_size for g in self.groups]
 
     def steady(self, length: int) -> list[int]:
         """Pages of each group that a decoding sequence of `length` tokens holds."""
@@ -138,9 +137,9 @@ class Demand:
         full = spread = widest = 0
         for group in self.groups:
             if group.window is None:
-                full += group.elements_per_token
+                full += group.bytes_per_token
             else:
-                spread += group.window * group.elements_per_token
+                spread += group.window * group.bytes_per_token
                 widest = max(widest, group.window)
         if not full or not widest:
             return max_model_len
@@ -150,7 +149,6 @@ class Demand:
 def plan_kv(
     groups: Sequence[KVGroup],
     page_size: int,
-    itemsize: int,
     available_bytes: int,
     max_model_len: int,
     explicit: bool,
@@ -173,7 +171,7 @@ def plan_kv(
     if not groups:
         return KVPlan((), max_model_len, 0)
     step_tokens = min(max_num_batched_tokens, max_num_seqs * max_model_len)
-    demand = Demand(groups, page_size, itemsize, max_num_seqs, step_tokens)
+    demand = Demand(groups, page_size, max_num_seqs, step_tokens)
     if num_pages_override is None:
         fit = _largest(lambda n: demand.sequence_bytes(n) <= available_bytes, max_model_len)
     else:

@@ -6,10 +6,11 @@ whose rank is above `core`'s. No torch: front end, engine and tests all may call
 """
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from quire.core.config import EngineConfig
 from quire.core.errors import ConfigError
+from quire.core.kv_spec import KVDtype
 from quire.platform.caps import DeviceCaps
 
 # Rows: one decoding sequence each. A GPU has bandwidth to share among more of them.
@@ -20,9 +21,18 @@ MANY_SEQS = 1024
 # Tokens of a step: enough to be bound by arithmetic, few enough that a step stays short for
 # the sequences that decode beside a long prompt.
 MAX_NUM_BATCHED_TOKENS = {"cuda": 8192, "cpu": 2048}
+# The first that converts float8_e4m3fn; Triton has no code for others.
+E4M3_CAPABILITY = (8, 9)
 ASYNC_STEPS = {"cuda": (1, "overlaps planning with the GPU's work"), "cpu": (0, "the CPU does all")}
 
 _DTYPE_NAMES = {"auto": None, "half": "float16", "float": "float32"}
+_KV_DTYPES: dict[str, KVDtype | None] = {
+    "auto": None,
+    "bfloat16": "bfloat16",
+    "fp8": "float8_e4m3fn",
+    "fp8_e4m3": "float8_e4m3fn",
+    "fp8_e5m2": "float8_e5m2",
+}
 
 T = TypeVar("T")
 
@@ -49,6 +59,7 @@ class Resolved:
 
     device: str
     dtype: str
+    kv_cache_dtype: KVDtype
     max_model_len: int
     max_num_seqs: int
     max_num_batched_tokens: int
@@ -75,6 +86,11 @@ def resolve(config: EngineConfig, facts: ModelFacts, caps: DeviceCaps) -> Resolv
     device = choose("device", asked_device, _auto_device(caps))
     asked_dtype = _DTYPE_NAMES.get(model.dtype, model.dtype)
     dtype = choose("dtype", asked_dtype, _auto_dtype(facts.dtype, caps))
+    kv_dtype = choose(
+        "kv_cache_dtype",
+        _KV_DTYPES[config.cache.kv_cache_dtype],
+        (cast("KVDtype", dtype), "the model's"),
+    )
     own_limit = (facts.max_position, "the model's own limit")
     length = choose("max_model_len", model.max_model_len, own_limit)
     budget, whole = scheduler.max_num_batched_tokens, not scheduler.enable_chunked_prefill
@@ -85,6 +101,7 @@ def resolve(config: EngineConfig, facts: ModelFacts, caps: DeviceCaps) -> Resolv
     made = Resolved(
         device,
         dtype,
+        kv_dtype,
         length,
         seqs,
         tokens,
@@ -103,6 +120,12 @@ def _check(made: Resolved, facts: ModelFacts, caps: DeviceCaps, whole_prompts: b
         raise ConfigError(
             f"dtype='bfloat16' needs compute capability 8.0 and {caps.name} has "
             f"{_capability(caps)}; use dtype='half'"
+        )
+    capability = caps.compute_capability or E4M3_CAPABILITY  # a CPU converts anything
+    if made.kv_cache_dtype == "float8_e4m3fn" and capability < E4M3_CAPABILITY:
+        raise ConfigError(
+            f"kv_cache_dtype='fp8' needs compute capability 8.9 and {caps.name} has "
+            f"{_capability(caps)}; use kv_cache_dtype='fp8_e5m2' or 'auto'"
         )
     if length > facts.max_position:
         raise ConfigError(

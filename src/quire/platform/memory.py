@@ -40,6 +40,13 @@ def free_bytes(caps: DeviceCaps) -> int:
     return int(free + cached)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """torch's CPU allocator and CUDA itself say so only in the text of a RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        mark in str(error) for mark in ("can't allocate memory", "out of memory")
+    )
+
+
 def total_bytes(caps: DeviceCaps) -> int:
     return int(torch.cuda.mem_get_info(torch.device(caps.torch_device))[1])
 

@@ -32,11 +32,12 @@ def ladder(max_rows: int) -> tuple[int, ...]:
 
 
 class CapturePolicy:
-    """Tell it what is `captured`, and it chooses."""
+    """Tell it what is `captured` and what was `refused`, for want of memory, and it chooses."""
 
     def __init__(self, sizes: Sequence[int], ahead: Sequence[int]) -> None:
         """`sizes` from the smallest to the largest, and those to capture ahead of any need."""
         self.captured: set[int] = set()
+        self.refused: set[int] = set()
         self._buckets = sizes
         self._ladder = ahead
         self._misses: Counter[int] = Counter()  # by bucket
@@ -51,11 +52,13 @@ class CapturePolicy:
         self._misses[bucket] += 1
         near = [size for size in self.captured if bucket < size <= NEAR * bucket]
         if not near:
-            return bucket if self._misses[bucket] > 1 else None
+            return bucket if self._misses[bucket] > 1 and bucket not in self.refused else None
         self._padding[bucket] = self._padding.get(bucket, 0.0) + min(near) / bucket - 1
-        return min(near) if self._padding[bucket] < CAPTURE_COST else bucket
+        enough = self._padding[bucket] < CAPTURE_COST or bucket in self.refused
+        return min(near) if enough else bucket
 
     def ahead(self) -> int | None:
         """What to capture while there is time: what was missed most, then the ladder."""
         missed = (bucket for bucket, _ in self._misses.most_common())
-        return next((b for b in (*missed, *self._ladder) if b not in self.captured), None)
+        done = self.captured | self.refused
+        return next((b for b in (*missed, *self._ladder) if b not in done), None)

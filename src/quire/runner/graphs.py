@@ -97,6 +97,8 @@ class DecodeGraphs:
         if bucket is None:
             return None
         captured = self._captured.get(bucket) or self._capture(bucket)
+        if captured is None:
+            return None
         lines = captured.lines
         host_rows = lines.upload(plan, self._caps)
         complete = self._step.sampler.refresh(host_rows)
@@ -117,7 +119,7 @@ class DecodeGraphs:
             self._capture(bucket)
         return bucket is not None
 
-    def _capture(self, bucket: int) -> "_Captured":
+    def _capture(self, bucket: int) -> "_Captured | None":
         lines = Lines(self._rows, bucket, self._caps)
 
         def step() -> Tensor:
@@ -126,7 +128,11 @@ class DecodeGraphs:
             self._logits[:bucket].copy_(logits)
             return token_ids
 
-        graph, token_ids = self._pool.capture(step)
+        recorded = self._pool.capture(step)
+        if recorded is None:
+            self._policy.refused.add(bucket)
+            return None
+        graph, token_ids = recorded
         logger.debug("captured a CUDA graph of %d lines", bucket)
         captured = self._captured[bucket] = _Captured(graph, lines, token_ids)
         self._policy.captured.add(bucket)

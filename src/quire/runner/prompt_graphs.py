@@ -62,6 +62,8 @@ class PromptGraphs:
         if bucket is None:
             return None
         captured = self._captured.get(bucket) or self._capture(bucket)
+        if captured is None:
+            return None
         captured.inputs.fill(inputs)
         captured.graph.replay()
         return captured.hidden[:num_tokens]
@@ -77,9 +79,13 @@ class PromptGraphs:
         """Launch the kernels once, on no sequence."""
         self._forward(PromptInputs(self._rows, BUCKETS[0], self._caps))
 
-    def _capture(self, bucket: int) -> "_Captured":
+    def _capture(self, bucket: int) -> "_Captured | None":
         inputs = PromptInputs(self._rows, bucket, self._caps)
-        graph, hidden = self._pool.capture(lambda: self._forward(inputs))
+        recorded = self._pool.capture(lambda: self._forward(inputs))
+        if recorded is None:
+            self._policy.refused.add(bucket)
+            return None
+        graph, hidden = recorded
         logger.debug("captured a CUDA graph of %d prompt tokens", bucket)
         captured = self._captured[bucket] = _Captured(graph, inputs, hidden)
         self._policy.captured.add(bucket)

@@ -60,7 +60,7 @@ class Runner:
         )
         self._decode_graphs = self._prompt_graphs = None
         if capture:
-            pool = GraphPool()
+            pool = GraphPool(caps)
             self._decode_graphs = DecodeGraphs(model, caches, rows, self._sampler, pool, caps)
             self._prompt_graphs = PromptGraphs(model, caches, rows, pool, caps)
         self._pooler = Pooler()

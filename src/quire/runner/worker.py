@@ -13,7 +13,7 @@ from torch import nn
 
 from quire.core import env
 from quire.core.config import EngineConfig
-from quire.core.kv_spec import KVGroup
+from quire.core.kv_spec import KVGroup, is_8_bit
 from quire.core.model_info import ModelInfo
 from quire.core.plan import PageDelta, RowStart, StepPlan
 from quire.core.sampling_params import SamplingParams
@@ -71,16 +71,31 @@ def start_worker(config: EngineConfig, progress: ProgressOption = True) -> Worke
     ops = select_ops(caps)
     logger.debug("ops:\n%s", ops.explain())
     dtype = torch_dtype(resolved.dtype)
+    in_8_bits = is_8_bit(resolved.kv_cache_dtype)
+    if in_8_bits and caps.kind == "cpu":
+        logger.warning(
+            "kv_cache_dtype=%r halves the KV cache, but attention then runs in torch, slower "
+            "than the C++ kernel for bfloat16",
+            config.cache.kv_cache_dtype,
+        )
     model = build_model(
-        config.model, directory, hf.config, ops, caps, resolved.max_model_len, dtype, progress
+        config.model,
+        directory,
+        hf.config,
+        ops,
+        caps,
+        resolved.max_model_len,
+        dtype,
+        progress,
+        scale_cache=in_8_bits,
     )
     weight_bytes = _weight_bytes(model)
-    groups = recipe.kv_groups()
-    sizes = _Sizes(config, resolved, groups, dtype, ops, caps)
+    groups = recipe.kv_groups(resolved.kv_cache_dtype)
+    sizes = _Sizes(config, resolved, groups, ops, caps)
     plan = sizes.plan(sizes.activation_peak(model, recipe.vocab_size))
     for message in plan.messages:
         logger.warning("%s", message)
-    caches = kv_cache.allocate(groups, plan.num_pages, config.cache.page_size, dtype, caps)
+    caches = kv_cache.allocate(groups, plan.num_pages, config.cache.page_size, caps)
     runner = sizes.runner(model, recipe.vocab_size, caches, plan.max_model_len)
     tokens = planner.kv_token_capacity(groups, plan, config.cache.page_size)
     logger.info(
@@ -99,6 +114,7 @@ def start_worker(config: EngineConfig, progress: ProgressOption = True) -> Worke
         vocab_size=recipe.vocab_size,
         max_model_len=plan.max_model_len,
         dtype=resolved.dtype,
+        kv_cache_dtype=resolved.kv_cache_dtype,
         device=caps.torch_device,
         eos_token_ids=hf.eos_token_ids(),
         generation_defaults=defaults,
@@ -128,7 +144,6 @@ class _Sizes:
     config: EngineConfig
     resolved: Resolved
     groups: tuple[KVGroup, ...]
-    dtype: torch.dtype
     ops: Ops
     caps: DeviceCaps
 
@@ -166,7 +181,6 @@ class _Sizes:
         return planner.plan_kv(
             self.groups,
             cache.page_size,
-            self.dtype.itemsize,
             self._available(activations),
             resolved.max_model_len,
             resolved.max_model_len_explicit,
@@ -203,7 +217,7 @@ class _Sizes:
         page_size = self.config.cache.page_size
         # One page stands for all: its contents do not matter here.
         one_each = [1] * len(self.groups)
-        caches = kv_cache.allocate(self.groups, one_each, page_size, self.dtype, self.caps)
+        caches = kv_cache.allocate(self.groups, one_each, page_size, self.caps)
         runner = self.runner(model, vocab_size, caches, lengths[0] + 1)
         memory.reset_peak(self.caps)
         before = memory.allocated_bytes(self.caps)

@@ -20,11 +20,13 @@ from quire.models.fallback_recipe import FallbackRecipe, fallback_recipe
 from quire.models.families import FAMILIES, architecture_of, quantized, recipe_from_config
 from quire.models.recipe import MoeRecipe, Recipe
 from quire.platform.caps import DeviceCaps
+from quire.platform.memory import is_out_of_memory
 from quire.quant.layouts import AT_LOAD
 from quire.quant.layouts.layout import Dense
 from quire.weights.checkpoint import open_checkpoint
 from quire.weights.dummy import fill_dummy
 from quire.weights.hf_config import read_hf_config
+from quire.weights.kv_scales import read_kv_scales
 from quire.weights.loader import load_weights
 from quire.weights.progress import ProgressOption, loading_progress
 from quire.weights.source import ModelSource, fetch_small_files, fetch_weights
@@ -91,6 +93,7 @@ def build_model(
     max_len: int,
     dtype: torch.dtype,
     progress: ProgressOption = True,
+    scale_cache: bool = False,
 ) -> Decoder | FallbackModel:
     """Build the model on `caps`' device and fill it with its weights.
 
@@ -101,6 +104,7 @@ def build_model(
         max_len: the longest sequence the model will be given.
         dtype: of parameters and activations.
         progress: see `ProgressOption`.
+        scale_cache: take the checkpoint's scales of keys and values over.
 
     Raises:
         UnsupportedModelError: as `model_recipe`.
@@ -118,6 +122,8 @@ def build_model(
             layouts = AT_LOAD[config.quantization] if config.quantization else (Dense, Dense)
             decoder = Decoder(recipe, ops, dtype, device, max_len, *layouts)
             load_weights(decoder, recipe, weights, config.load_format, progress, config.seed)
+            if scale_cache and not dummy:
+                decoder.scale_cache(read_kv_scales(weights, config.load_format))
             return decoder
         logger.info("%s has no recipe: running it through transformers", recipe.architecture)
         if dummy:
@@ -125,8 +131,8 @@ def build_model(
             fill_dummy(fallback, config.seed)
             return fallback
         return _load_fallback(recipe, weights, ops, dtype, device, config.load_format, progress)
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+    except (MemoryError, RuntimeError) as error:  # torch's derive from RuntimeError
+        if not is_out_of_memory(error):
             raise
         name = str(dtype).removeprefix("torch.")
         raise InsufficientMemoryError(
@@ -152,13 +158,6 @@ def _load_fallback(
         model = load_fallback(recipe, directory, ops, dtype, device, load_format)
         report(sum(sizes))
     return model
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """torch's CPU allocator says so only in the text of a RuntimeError."""
-    return not isinstance(error, RuntimeError) or any(
-        mark in str(error) for mark in ("can't allocate memory", "out of memory")
-    )
 
 
 def _alternative(architecture: str) -> str:

@@ -1,4 +1,5 @@
-"""Names of the dtypes a model may be computed in, as torch's. "auto" is resolved before."""
+"""Names of the dtypes a model may be computed and its cache held in, as torch's. "auto" is resolved
+before."""
 
 import torch
 
@@ -8,6 +9,8 @@ _DTYPES = {
     "bfloat16": torch.bfloat16,
     "float": torch.float32,
     "float32": torch.float32,
+    "float8_e4m3fn": torch.float8_e4m3fn,
+    "float8_e5m2": torch.float8_e5m2,
 }
 
 

@@ -218,7 +218,7 @@ def test_command_line_beats_environment_beats_file(tmp_path: Path) -> None:
         ("enforce-eager: 7", "serve.yaml: enforce_eager must be true or false, got 7"),
         ("dtype: int3", "serve.yaml: dtype must be one of auto, half"),
         ("api-key: {a: b}", "serve.yaml: api_key must be a list of words"),
-        ("kv-cache-dtype: fp8", "serve.yaml: kv_cache_dtype is not supported yet"),
+        ("enable-lora: true", "serve.yaml: enable_lora is not supported yet"),
         ("- a\n- b", "serve.yaml must hold"),
         ("a: [", "serve.yaml is not valid YAML (line 1)"),
         ("host: 0.0.0.0\nport: 99999", "port must be a whole number in [0, 65535], got 99999"),

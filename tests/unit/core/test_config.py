@@ -79,7 +79,6 @@ def test_unknown_option_names_the_nearest(option: str, hint: str) -> None:
     ("option", "value"),
     [
         ("quantization_config", {"linear": "fp8"}),
-        ("kv_cache_dtype", "fp8"),
         ("tensor_parallel_size", 2),
         ("pipeline_parallel_size", 2),
         ("enable_lora", True),
@@ -98,6 +97,7 @@ def test_what_does_not_exist_yet_is_refused(option: str, value: object) -> None:
     ("options", "words"),
     [
         ({"dtype": "float8"}, "dtype must be one of auto, half"),
+        ({"kv_cache_dtype": "fp4"}, "kv_cache_dtype must be one of auto, bfloat16, fp8"),
         ({"dtype": "bflaot16"}, "did you mean 'bfloat16'?"),
         ({"load_format": "npz"}, "load_format must be one of"),
         ({"scheduling_policy": "lifo"}, "scheduling_policy must be one of fcfs, priority"),

@@ -1,5 +1,7 @@
 """The KV plan: what it promises holds for every mix of groups and memory sizes."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +31,7 @@ GEMMA_LIKE = (group(10), group(50, window=1024))
 def demand(
     groups: tuple[KVGroup, ...], page_size: int = 16, max_num_seqs: int = 256, budget: int = 8192
 ) -> Demand:
-    return Demand(groups, page_size, 2, max_num_seqs, budget)
+    return Demand(groups, page_size, max_num_seqs, budget)
 
 
 def plan(
@@ -47,7 +49,6 @@ def plan(
     return plan_kv(
         groups,
         page_size,
-        2,
         available,
         max_model_len,
         explicit,
@@ -65,6 +66,12 @@ def test_one_full_group_takes_all_that_fits() -> None:
     assert result.num_pages == (10 * GIB // page,)
     assert result.bytes == result.num_pages[0] * page
     assert (result.max_model_len, result.messages) == (8192, ())
+
+
+def test_the_dtype_of_a_group_decides_how_many_pages_fit() -> None:
+    halved = (replace(LLAMA_8B[0], dtype="float8_e4m3fn"),)
+    assert plan(halved, GIB, 512).num_pages[0] == 2 * plan(LLAMA_8B, GIB, 512).num_pages[0]
+    assert plan(halved, GIB, 512).bytes == plan(LLAMA_8B, GIB, 512).bytes
 
 
 def test_no_more_than_the_sequences_can_use() -> None:

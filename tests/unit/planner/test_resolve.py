@@ -51,6 +51,27 @@ def test_bfloat16_on_an_old_gpu_is_refused() -> None:
         run(TURING, dtype="bfloat16")
 
 
+@pytest.mark.parametrize(
+    ("caps", "asked", "expected"),
+    [
+        (HOPPER, "auto", "bfloat16"),
+        (TURING, "auto", "float16"),
+        (HOPPER, "fp8", "float8_e4m3fn"),
+        (TURING, "fp8_e5m2", "float8_e5m2"),
+        (CPU, "fp8_e4m3", "float8_e4m3fn"),
+    ],
+)
+def test_cache_dtype(caps: DeviceCaps, asked: str, expected: str) -> None:
+    assert run(caps, kv_cache_dtype=asked).kv_cache_dtype == expected
+
+
+def test_an_fp8_cache_on_an_old_gpu_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"8\.9 and Tesla T4 has 7\.5; use kv_cache_dtype='fp8_e5m2'"
+    ):
+        run(TURING, kv_cache_dtype="fp8")
+
+
 def test_defaults_by_device() -> None:
     gpu, cpu = run(HOPPER), run(CPU)
     assert (gpu.device, gpu.max_num_seqs, gpu.max_num_batched_tokens, gpu.async_steps) == (
@@ -102,6 +123,7 @@ def test_every_value_has_a_reason() -> None:
     assert resolved.choices == (
         "device=cuda:0: the first GPU (NVIDIA H200)",
         "dtype=bfloat16: half the bytes of the checkpoint's float32",
+        "kv_cache_dtype=bfloat16: the model's",
         "max_model_len=4096: the model's own limit",
         "max_num_seqs=3: as given",
         "max_num_batched_tokens=8192: the default of a GPU",

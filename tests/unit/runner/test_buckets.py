@@ -55,6 +55,17 @@ def test_without_a_near_graph_the_second_need_captures() -> None:
     assert run(policy, [90, 90]) == [96]  # 208 is too far
 
 
+def test_what_memory_refused_is_not_tried_again() -> None:
+    policy = policy_of(256)
+    policy.refused.add(96)
+    assert [policy.choose(90) for _ in range(9)] == [None] * 9
+    policy.captured.add(112)
+    assert [policy.choose(90) for _ in range(999)] == [112] * 999
+    while (bucket := policy.ahead()) is not None:
+        assert bucket != 96
+        policy.refused.add(bucket)
+
+
 def test_a_batch_that_shrinks_once_captures_nothing_on_its_way() -> None:
     policy = policy_of(256)
     run(policy, [256] * 2)

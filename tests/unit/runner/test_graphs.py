@@ -1,17 +1,24 @@
 """What graphs are fed; the graphs themselves run in tests/e2e where there is a GPU."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import NoReturn
 
+import pytest
 import torch
 
 from quire.core.kv_spec import KVGroup, LayerKV
 from quire.core.plan import PageDelta, RowStart, StepPlan
 from quire.core.sampling_params import SamplingParams
 from quire.kernels.select import reference_ops, triton_ops
+from quire.models.decoder import Decoder
+from quire.models.families import recipe_from_config
 from quire.platform.detect import detect
-from quire.runner.graphs import Lines, is_decode
-from quire.runner.prompt_graphs import PromptInputs
+from quire.runner.graph_pool import GraphPool
+from quire.runner.graphs import DecodeGraphs, Lines, is_decode
+from quire.runner.prompt_graphs import PromptGraphs, PromptInputs
 from quire.runner.rows import DeviceRows
+from quire.sampling.sampler import Sampler
 
 CAPS = detect("cpu")
 GROUPS = [KVGroup(None, (LayerKV(0, 2, 8),)), KVGroup(300, (LayerKV(1, 2, 8),))]
@@ -32,6 +39,13 @@ def make_rows() -> DeviceRows:
     ]
     rows.apply(StepPlan(0, starts, pages, [2, 0], [600, 7], [0, 0], [True, True]))
     return rows
+
+
+def make_decoder() -> Decoder:
+    config = {"model_type": "llama", "vocab_size": 131, "hidden_size": 16, "num_hidden_layers": 1}
+    config |= {"architectures": ["LlamaForCausalLM"], "num_attention_heads": 2}
+    recipe = recipe_from_config(config | {"intermediate_size": 32})
+    return Decoder(recipe, reference_ops("test"), torch.float32, torch.device("cpu"), 1000)
 
 
 def decode_plan() -> StepPlan:
@@ -71,6 +85,45 @@ def test_only_pure_decode_steps_are_replayed() -> None:
     assert not changed(pages=[PageDelta(0, 2, 150, [900, 901])])
     assert not changed(pages=[PageDelta(0, 2, 149, [900])])
     assert not changed(pages=[PageDelta(0, 3, 150, [900])])
+
+
+class FullDevice(GraphPool):
+    """A pool without room for anything."""
+
+    def __init__(self) -> None:  # no stream: there is no GPU
+        self._caps, self._warned, self.tries = CAPS, False, 0
+
+    def _record(self, work: Callable[[], object]) -> NoReturn:
+        self.tries += 1
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def test_without_memory_for_a_graph_steps_run_without_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rows, pool = make_rows(), FullDevice()
+    model = make_decoder()
+    sampler = Sampler(131, 4, torch.device("cpu"), reference_ops("test"))
+    decode = DecodeGraphs(model, [], rows, sampler, pool, CAPS)
+    assert [decode.run(decode_plan()) for _ in range(5)] == [None] * 5
+    assert pool.tries == 1
+    prompts = PromptGraphs(model, [], rows, pool, CAPS)
+    step = rows.apply(mixed_plan()).inputs
+    assert [prompts.run(step) for _ in range(5)] == [None] * 5
+    assert pool.tries == 2
+    while decode.capture_ahead() or prompts.capture_ahead():
+        assert pool.tries < 20
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "lower gpu_memory_utilization" in caplog.text
+
+
+def test_another_failure_of_a_capture_is_raised() -> None:
+    class Broken(FullDevice):
+        def _record(self, work: Callable[[], object]) -> NoReturn:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        Broken().capture(lambda: None)
 
 
 def test_a_graphs_inputs_are_aligned() -> None:

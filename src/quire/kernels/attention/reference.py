@@ -15,7 +15,7 @@ def attention(
     window: int | None,
     softcap: float | None,
 ) -> Tensor:
-    """q [T, H, D], k_pages and v_pages [N, K, P, D] -> [T, H, D] in q's dtype.
+    """q [T, H, D], k_pages and v_pages [N, K, P, D] of any dtype -> [T, H, D] in q's dtype.
 
     Query head h reads KV head h // (H / K). The query at position i sees keys j <= i, and with
     a window W only those with i - W < j. With a soft cap c the scaled scores s become

@@ -70,8 +70,9 @@ def attention(
         batch.memo[window, num_kv_heads] = reads
     out = torch.empty(q.shape, dtype=q.dtype)
     for read in reads:
-        k, v = _gather(k_pages, read), _gather(v_pages, read)  # [S, K, L, D]
         queries = q[read.tokens]
+        k = _gather(k_pages, read).to(q.dtype)  # [S, K, L, D]
+        v = _gather(v_pages, read).to(q.dtype)
         if isinstance(read.tokens, Tensor):
             # A KV head's query heads take the place of a prompt's queries: [S * K, 1, G, D].
             groups = queries.reshape(len(queries) * num_kv_heads, 1, -1, head_dim)

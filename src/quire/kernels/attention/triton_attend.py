@@ -43,6 +43,9 @@ def attend(
 ) -> tuple:
     """-> (acc, maximum, total) once these keys are seen too."""
     dims = tl.arange(0, DIM)
+    if k_pages.dtype.element_ty.primitive_bitwidth == 8 and q.dtype == tl.bfloat16:
+        # 8 bits become fp16 in one instruction, exactly, and bf16 in three.
+        q = tl.clamp(q.to(tl.float32), -65504.0, 65504.0, tl.PropagateNan.ALL).to(tl.float16)
     for start in range(low, high, KEYS):
         keys = start + tl.arange(0, KEYS)
         inside = keys < high
@@ -52,7 +55,7 @@ def attend(
             k_pages + place[None, :] + dims[:, None],
             mask=inside[None, :] & (dims < head_dim)[:, None],
             other=0.0,
-        )
+        ).to(q.dtype)  # pages may hold another
         scores = dot(q, k, tl.zeros([QUERIES, KEYS], tl.float32), PRECISION)
         scores = scaled(scores, scale, softcap, SOFTCAP)
         visible = inside[None, :] & (keys[None, :] <= queries[:, None])
@@ -69,7 +72,7 @@ def attend(
             v_pages + place[:, None] + dims[None, :],
             mask=inside[:, None] & (dims < head_dim)[None, :],
             other=0.0,
-        )
+        ).to(q.dtype)
         acc = dot(weights.to(v.dtype), v, acc * shrink[:, None], PRECISION)
         maximum = new_maximum
     return acc, maximum, total

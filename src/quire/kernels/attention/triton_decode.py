@@ -24,7 +24,7 @@ from quire.kernels.attention import tuning
 from quire.kernels.attention.parts import COLUMNS, NUM_PARTS, PART, ROW, SEQ_LEN, TOKEN
 from quire.kernels.attention.triton_attend import attend, none_seen, precision, scaled
 from quire.kernels.batch import AttentionBatch
-from quire.kernels.qkv.triton_heads import prepared_heads
+from quire.kernels.qkv.triton_heads import prepared_heads, stored
 from quire.kernels.table import HeadNorm, Rope
 
 _TOKEN, _ROW, _SEQ_LEN = tl.constexpr(TOKEN), tl.constexpr(ROW), tl.constexpr(SEQ_LEN)
@@ -118,7 +118,7 @@ def _decode_kernel(
                 weight = tl.where(used[:, None], q_weight, k_weight)
             own_value = v + token * v_token_stride + kv_head * v_head_stride
             new_value = tl.load(own_value + dims, mask=inside, other=0.0)
-            new_value = new_value.to(values.dtype.element_ty)
+            new_value = stored(new_value, values.dtype.element_ty)
         heads = prepared_heads(
             source,
             prepared[:, None],
@@ -139,7 +139,7 @@ def _decode_kernel(
             if part == num_parts - 1:
                 wide = heads.to(tl.float32)
                 new_key = tl.sum(tl.where(member[:, None] == GROUP, wide, 0.0), axis=0)
-                new_key = new_key.to(keys.dtype.element_ty)
+                new_key = stored(new_key, keys.dtype.element_ty)
                 at = seq_len - 1
                 page = tl.load(page_ids + at // PAGE_SIZE).to(tl.int64)
                 place = page * page_stride + (at % PAGE_SIZE) * slot_stride + dims

@@ -3,6 +3,7 @@
 The rotation is done in fp32 and rounded once, also for 16-bit queries and keys.
 """
 
+import torch
 from torch import Tensor
 
 from quire.kernels.norm.reference import rms_norm
@@ -26,7 +27,8 @@ def prepare_qkv(
     q, k and v may be strided views (slices of one fused projection); what k holds afterwards is
     undefined. `positions` [T] index the rope table. Slot s [T] int64 is offset s % P of page
     s // P of k_pages and v_pages [N, K, P, D]; -1 marks a padding token, of which nothing is
-    stored. Slots of one call are distinct.
+    stored. Slots of one call are distinct. Pages of 8 bits hold the nearest they can, beyond their
+    range its end.
     """
     if norm is not None:
         q.copy_(rms_norm(q, norm.q_weight, norm.eps, norm.weight_offset))
@@ -62,5 +64,12 @@ def store(k: Tensor, v: Tensor, k_pages: Tensor, v_pages: Tensor, slots: Tensor)
         kept = slots >= 0
         k, v, slots = k[kept], v[kept], slots[kept]
     pages, offsets = slots // page_size, slots % page_size
-    k_pages[pages, :, offsets] = k.to(k_pages.dtype)  # [T, K, D]
-    v_pages[pages, :, offsets] = v.to(v_pages.dtype)
+    k_pages[pages, :, offsets] = _stored(k, k_pages.dtype)  # [T, K, D]
+    v_pages[pages, :, offsets] = _stored(v, v_pages.dtype)
+
+
+def _stored(x: Tensor, dtype: torch.dtype) -> Tensor:
+    if dtype.itemsize == 1:
+        limit = torch.finfo(dtype).max
+        x = x.float().clamp(-limit, limit)
+    return x.to(dtype)

@@ -1,4 +1,5 @@
-"""A few heads of one token, normalised and rotated in registers: shared by Triton kernels."""
+"""A few heads of one token, normalised and rotated in registers, and as pages hold them: shared by
+Triton kernels."""
 
 import triton
 import triton.language as tl
@@ -53,6 +54,15 @@ def prepared_heads(
         turned = y.to(tl.float32) * sin
         x = (x.to(tl.float32) * cos + tl.where(is_first, -turned, turned)).to(x.dtype)
     return x
+
+
+@triton.jit
+def stored(x: tl.tensor, DTYPE: tl.constexpr) -> tl.tensor:
+    """x as pages of DTYPE hold it: beyond the range of 8 bits its end."""
+    if DTYPE.primitive_bitwidth == 8:
+        LIMIT: tl.constexpr = 448.0 if DTYPE.is_fp8e4nv() else 57344.0
+        x = tl.clamp(x.to(tl.float32), -LIMIT, LIMIT, tl.PropagateNan.ALL)
+    return x.to(DTYPE)
 
 
 @triton.jit

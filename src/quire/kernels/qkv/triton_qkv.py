@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from quire.kernels.qkv.triton_heads import prepared_heads
+from quire.kernels.qkv.triton_heads import prepared_heads, stored
 from quire.kernels.sizes import cdiv, power_of_2
 from quire.kernels.table import HeadNorm, Rope
 
@@ -102,8 +102,8 @@ def _qkv_kernel(
             )
             source = v + token * v_token_stride + head * v_head_stride + dim
             values = tl.load(source, mask=mask, other=0.0)
-            tl.store(k_pages + place, keys.to(k_pages.dtype.element_ty), mask=mask)
-            tl.store(v_pages + place, values.to(v_pages.dtype.element_ty), mask=mask)
+            tl.store(k_pages + place, stored(keys, k_pages.dtype.element_ty), mask=mask)
+            tl.store(v_pages + place, stored(values, v_pages.dtype.element_ty), mask=mask)
 
 
 def prepare_qkv(

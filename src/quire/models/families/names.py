@@ -23,8 +23,10 @@ from quire.models.recipe import (
     WeightMap,
 )
 
-# Buffers of old checkpoints, and the parts of multi-modal ones that are not the decoder.
+# Buffers of old checkpoints, the parts of multi-modal ones that are not the decoder, and scales for
+# a cache of 8 bits (`weights.kv_scales` reads them).
 IGNORED = (
+    r"\b(q|k|v|kv|prob)_scale$",
     r"rotary_emb\.(inv_freq|cos_cached|sin_cached)$",
     r"^(model\.)?(vision_tower|vision_model|visual|multi_modal_projector)\.",
 )
