@@ -1,20 +1,24 @@
-"""Recording work as CUDA graphs that share one memory pool: they never run at the same time."""
+"""Recording steps as CUDA graphs that share one memory pool: they never run at the same time."""
 
 import gc
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
+from torch import Tensor
 
 from quire.platform.caps import DeviceCaps
 from quire.platform.memory import is_out_of_memory
 from quire.platform.streams import empty_cache, synchronize
+from quire.runner.buckets import CapturePolicy
 
 logger = logging.getLogger("quire")
 
 Result = TypeVar("Result")
+Inputs = TypeVar("Inputs")
 
 
 class GraphPool:
@@ -65,6 +69,62 @@ class GraphPool:
             graph.capture_end()
         torch.cuda.current_stream().wait_stream(self._side)
         return graph, result
+
+
+@dataclass(frozen=True, slots=True)
+class Captured(Generic[Inputs]):
+    """A graph, the static inputs that it reads and the tensor that each replay fills anew."""
+
+    graph: torch.cuda.CUDAGraph
+    inputs: Inputs
+    output: Tensor
+
+
+class BucketGraphs(Generic[Inputs]):
+    """The graphs of one kind of step.
+
+    Args:
+        policy: which bucket serves, and which is captured when.
+        prepare: bucket -> static inputs, of no sequence at first.
+        step: what is recorded, on such inputs.
+    """
+
+    def __init__(
+        self,
+        pool: GraphPool,
+        policy: CapturePolicy,
+        prepare: Callable[[int], Inputs],
+        step: Callable[[Inputs], Tensor],
+    ) -> None:
+        self._pool, self._policy = pool, policy
+        self._prepare, self._step = prepare, step
+        self._captured: dict[int, Captured[Inputs]] = {}
+
+    def choose(self, count: int) -> Captured[Inputs] | None:
+        """The graph to run a step of that size in, None to run it without one. Waits for the
+        device only when it captures."""
+        bucket = self._policy.choose(count)
+        if bucket is None:
+            return None
+        return self._captured.get(bucket) or self._capture(bucket)
+
+    def capture_ahead(self) -> bool:
+        """Capture one graph while there is nothing else to do; False if none is worth it."""
+        bucket = self._policy.ahead()
+        if bucket is not None:
+            self._capture(bucket)
+        return bucket is not None
+
+    def _capture(self, bucket: int) -> Captured[Inputs] | None:
+        inputs = self._prepare(bucket)
+        recorded = self._pool.capture(lambda: self._step(inputs))
+        if recorded is None:
+            self._policy.refused.add(bucket)
+            return None
+        logger.debug("captured a CUDA graph of %d %s", bucket, type(inputs).__name__)
+        captured = self._captured[bucket] = Captured(recorded[0], inputs, recorded[1])
+        self._policy.captured.add(bucket)
+        return captured
 
 
 @contextmanager

@@ -12,7 +12,6 @@ nothing of theirs is read or written but their own line of the output. Anything 
 pure decode step is not for these graphs (see `prompt_graphs`).
 """
 
-import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,12 +27,10 @@ from quire.kernels.batch import AttentionBatch, LayerCache, StepInputs
 from quire.platform.caps import DeviceCaps
 from quire.platform.streams import pinned, set_device
 from quire.runner.buckets import CapturePolicy, buckets, ladder
-from quire.runner.graph_pool import GraphPool
+from quire.runner.graph_pool import BucketGraphs, GraphPool
 from quire.runner.model import Model
 from quire.runner.rows import DeviceRows, aligned_ranges
 from quire.sampling.sampler import Sampler
-
-logger = logging.getLogger("quire")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +66,14 @@ class DecodeGraphs:
         caps: DeviceCaps,
     ) -> None:
         self._step = _Step(model, caches, rows, sampler)
-        self._rows = rows
-        self._pool, self._caps = pool, caps
+        self._rows, self._caps = rows, caps
         max_rows = rows.tokens.shape[0]
-        self._policy = CapturePolicy(buckets(max_rows), ladder(max_rows))
-        self._captured: dict[int, _Captured] = {}
+        self.graphs = BucketGraphs(
+            pool,
+            CapturePolicy(buckets(max_rows), ladder(max_rows)),
+            lambda bucket: Lines(rows, bucket, caps),
+            self._run,
+        )
         self._logits = torch.empty(  # of the last replay
             (max_rows, sampler.vocab_size),
             dtype=model.logits_dtype,
@@ -86,57 +86,32 @@ class DecodeGraphs:
         return 2 * self._logits.nbytes
 
     def run(self, plan: StepPlan) -> DecodeOutput | None:
-        """Queue a pure decode step on the current stream; None to run it without a graph.
-
-        Waits for the device only when it captures.
-        """
+        """Queue a pure decode step on the current stream; None to run it without a graph."""
         if not plan.rows or not is_decode(plan, self._rows.page_size):
             return None
         count = len(plan.rows)
-        bucket = self._policy.choose(count)
-        if bucket is None:
-            return None
-        captured = self._captured.get(bucket) or self._capture(bucket)
+        captured = self.graphs.choose(count)
         if captured is None:
             return None
-        lines = captured.lines
+        lines = captured.inputs
         host_rows = lines.upload(plan, self._caps)
         complete = self._step.sampler.refresh(host_rows)
         captured.graph.replay()
         return DecodeOutput(
             logits=self._logits[:count],
-            token_ids=captured.token_ids[:count],
+            token_ids=captured.output[:count],
             complete=complete,
             positions=lines.next_positions[:count],
             rows=lines.rows[:count],
             host_rows=host_rows,
         )
 
-    def capture_ahead(self) -> bool:
-        """Capture one graph while there is nothing else to do; False if none is worth it."""
-        bucket = self._policy.ahead()
-        if bucket is not None:
-            self._capture(bucket)
-        return bucket is not None
-
-    def _capture(self, bucket: int) -> "_Captured | None":
-        lines = Lines(self._rows, bucket, self._caps)
-
-        def step() -> Tensor:
-            logits = self._step.forward(lines)
-            token_ids = self._step.draw(lines, logits)
-            self._logits[:bucket].copy_(logits)
-            return token_ids
-
-        recorded = self._pool.capture(step)
-        if recorded is None:
-            self._policy.refused.add(bucket)
-            return None
-        graph, token_ids = recorded
-        logger.debug("captured a CUDA graph of %d lines", bucket)
-        captured = self._captured[bucket] = _Captured(graph, lines, token_ids)
-        self._policy.captured.add(bucket)
-        return captured
+    def _run(self, lines: "Lines") -> Tensor:
+        """Token ids [bucket]."""
+        logits = self._step.forward(lines)
+        token_ids = self._step.draw(lines, logits)
+        self._logits[: len(logits)].copy_(logits)
+        return token_ids
 
     @contextmanager
     def compiling(self, *others: Callable[[], object]) -> Iterator[None]:
@@ -158,13 +133,6 @@ class DecodeGraphs:
             yield
             for work in done:
                 work.result()
-
-
-@dataclass(frozen=True, slots=True)
-class _Captured:
-    graph: torch.cuda.CUDAGraph
-    lines: "Lines"
-    token_ids: Tensor  # [bucket] int64, rewritten by each replay
 
 
 @dataclass(frozen=True, slots=True)

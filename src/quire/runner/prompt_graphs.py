@@ -6,9 +6,6 @@ is padded to a *bucket* of tokens: its inputs are made as for any step, copied t
 reads them, and the forward is one launch. Logits and sampling, a few kernels, stay outside.
 """
 
-import logging
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,11 +14,9 @@ from quire.kernels.attention.parts import COLUMNS
 from quire.kernels.batch import AttentionBatch, LayerCache, StepInputs
 from quire.platform.caps import DeviceCaps
 from quire.runner.buckets import CapturePolicy
-from quire.runner.graph_pool import GraphPool
+from quire.runner.graph_pool import BucketGraphs, GraphPool
 from quire.runner.model import Model
 from quire.runner.rows import DeviceRows
-
-logger = logging.getLogger("quire")
 
 # Of an 8B model on an H200 a step of 640 tokens takes as long as its launches (2026-11).
 MAX_TOKENS = 640
@@ -43,63 +38,35 @@ class PromptGraphs:
         caps: DeviceCaps,
     ) -> None:
         self._model, self._caches = model, caches
-        self._rows, self._pool, self._caps = rows, pool, caps
-        self._policy = CapturePolicy(BUCKETS, LADDER)
-        self._captured: dict[int, _Captured] = {}
+        self.graphs = BucketGraphs(
+            pool,
+            CapturePolicy(BUCKETS, LADDER),
+            lambda bucket: PromptInputs(rows, bucket, caps),
+            self._forward,
+        )
+        self._smallest = PromptInputs(rows, BUCKETS[0], caps)
 
     def run(self, inputs: StepInputs) -> Tensor | None:
         """Queue the forward of a step on the current stream: hidden states [T, E], valid until the
-        next replay of any graph. None to run it without a graph.
-
-        Waits for the device only when it captures.
-        """
+        next replay of any graph. None to run it without a graph."""
         group = inputs.groups[0]
         num_tokens = len(inputs.token_ids)
         needed = max(num_tokens, TOKENS_PER_SEQUENCE * len(group.seq_lens))
         if group.max_query_len < 2 or needed > MAX_TOKENS:
             return None
-        bucket = self._policy.choose(needed)
-        if bucket is None:
-            return None
-        captured = self._captured.get(bucket) or self._capture(bucket)
+        captured = self.graphs.choose(needed)
         if captured is None:
             return None
         captured.inputs.fill(inputs)
         captured.graph.replay()
-        return captured.hidden[:num_tokens]
-
-    def capture_ahead(self) -> bool:
-        """Capture one graph while there is nothing else to do; False if none is worth it."""
-        bucket = self._policy.ahead()
-        if bucket is not None:
-            self._capture(bucket)
-        return bucket is not None
+        return captured.output[:num_tokens]
 
     def compile(self) -> None:
         """Launch the kernels once, on no sequence."""
-        self._forward(PromptInputs(self._rows, BUCKETS[0], self._caps))
-
-    def _capture(self, bucket: int) -> "_Captured | None":
-        inputs = PromptInputs(self._rows, bucket, self._caps)
-        recorded = self._pool.capture(lambda: self._forward(inputs))
-        if recorded is None:
-            self._policy.refused.add(bucket)
-            return None
-        graph, hidden = recorded
-        logger.debug("captured a CUDA graph of %d prompt tokens", bucket)
-        captured = self._captured[bucket] = _Captured(graph, inputs, hidden)
-        self._policy.captured.add(bucket)
-        return captured
+        self._forward(self._smallest)
 
     def _forward(self, inputs: "PromptInputs") -> Tensor:
         return self._model.forward(inputs.inputs, self._caches)
-
-
-@dataclass(frozen=True, slots=True)
-class _Captured:
-    graph: torch.cuda.CUDAGraph
-    inputs: "PromptInputs"
-    hidden: Tensor  # [bucket, E], rewritten by each replay
 
 
 class PromptInputs:

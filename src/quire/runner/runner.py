@@ -121,7 +121,9 @@ class Runner:
         there is nothing of the kind left. For when no step is in flight."""
         if self._decode_graphs is None or self._prompt_graphs is None:
             return False
-        return self._decode_graphs.capture_ahead() or self._prompt_graphs.capture_ahead()
+        return any(
+            kind.graphs.capture_ahead() for kind in (self._decode_graphs, self._prompt_graphs)
+        )
 
     def _ticket(
         self,

@@ -111,7 +111,7 @@ def test_without_memory_for_a_graph_steps_run_without_one(
     step = rows.apply(mixed_plan()).inputs
     assert [prompts.run(step) for _ in range(5)] == [None] * 5
     assert pool.tries == 2
-    while decode.capture_ahead() or prompts.capture_ahead():
+    while decode.graphs.capture_ahead() or prompts.graphs.capture_ahead():
         assert pool.tries < 20
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "lower gpu_memory_utilization" in caplog.text
