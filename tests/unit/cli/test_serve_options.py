@@ -316,7 +316,10 @@ def test_a_wrong_key_file_shows_no_key(tmp_path: Path, text: str, words: str) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--kv-cache-dtype", "fp8"], "--kv-cache-dtype fp8 is not supported yet; leave it out"),
+        (
+            ["--kv-offloading-size", "4"],
+            "--kv-offloading-size 4 is not supported yet; leave it out",
+        ),
         (["-ac", "x"], "--attention-backend x is not supported yet"),
         (["--enable-lora"], "--enable-lora is not supported yet"),
         (["-sc", "{}x"], "--speculative-config {}x is not supported yet"),
@@ -332,7 +335,7 @@ def test_a_wrong_key_file_shows_no_key(tmp_path: Path, text: str, words: str) ->
         (["-pp", "2"], "--pipeline-parallel-size 2 is not supported yet"),
         (["--api-server-count", "4"], "--api-server-count 4 is not supported yet"),
         (["-tp", "2"], "--tensor-parallel-size 2 is not supported yet"),
-        (["--kv-cache-dtype", "fp8"], "--kv-cache-dtype fp8 is not supported yet"),
+        (["--kv-cache-dtype", "int2"], "--kv-cache-dtype must be one of auto"),
         (["--max-num-seq", "2"], "did you mean '--max-num-seqs'?"),
         (["--prot", "2"], "no option --prot; did you mean '--port'?"),
         (["--dtype", "int3"], "--dtype must be one of auto, half"),
@@ -378,14 +381,18 @@ def test_help_has_every_option_in_its_group(capsys: Captured) -> None:
         for option in options:
             flag = dashes(option.name)
             assert f" {flag}" in text or f" --[no-]{flag[2:]}" in text
-    assert "--kv-cache-dtype" not in text
+    assert "--kv-offloading-size" not in text
     assert all(len(line) <= 100 for line in text.splitlines())
 
 
 @pytest.mark.parametrize(
     ("word", "there", "absent"),
     [
-        ("kv", ["KV cache:", "--block-size", "Not supported yet:", "--kv-cache-dtype"], ["--port"]),
+        (
+            "kv",
+            ["KV cache:", "--block-size", "Not supported yet:", "--kv-offloading-size"],
+            ["--port"],
+        ),
         ("max-num-seqs", ["Scheduler:", "--max-num-seqs"], ["--port", "--async-steps"]),
         ("max_num_seqs", ["--max-num-seqs"], ["--port"]),
         ("lora", ["Not supported yet:", "--[no-]enable-lora"], ["--port"]),
