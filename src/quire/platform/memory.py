@@ -4,7 +4,9 @@ Measures and allocates; what to do with the numbers is the planner's. Runs in th
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -51,15 +53,27 @@ def total_bytes(caps: DeviceCaps) -> int:
     return int(torch.cuda.mem_get_info(torch.device(caps.torch_device))[1])
 
 
-def allocated_bytes(caps: DeviceCaps) -> int:
-    return int(torch.cuda.memory_allocated(torch.device(caps.torch_device)))
+def unreserved_bytes(caps: DeviceCaps) -> int:
+    """Bytes of a GPU that torch has not taken, nor anybody else."""
+    return int(torch.cuda.mem_get_info(torch.device(caps.torch_device))[0])
 
 
-def reset_peak(caps: DeviceCaps) -> None:
-    """Start a new peak measurement."""
-    torch.cuda.reset_peak_memory_stats(torch.device(caps.torch_device))
+@dataclass(slots=True)
+class Peak:
+    """What a piece of work took at most: bytes of `tensors`, and of all that torch `reserved` for
+    them."""
+
+    tensors: int = 0
+    reserved: int = 0
 
 
-def peak_bytes(caps: DeviceCaps) -> int:
-    """The most bytes of tensors held at once since `reset_peak`."""
-    return int(torch.cuda.max_memory_allocated(torch.device(caps.torch_device)))
+@contextmanager
+def measured(caps: DeviceCaps) -> Iterator[Peak]:
+    """Measure the work done meanwhile on a GPU; filled in when it ends."""
+    peak = Peak()
+    device = torch.device(caps.torch_device)
+    torch.cuda.reset_peak_memory_stats(device)
+    tensors, reserved = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
+    yield peak
+    peak.tensors = int(torch.cuda.max_memory_allocated(device) - tensors)
+    peak.reserved = int(torch.cuda.max_memory_reserved(device) - reserved)

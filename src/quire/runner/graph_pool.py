@@ -3,7 +3,7 @@
 import gc
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from quire.platform.caps import DeviceCaps
-from quire.platform.memory import is_out_of_memory
+from quire.platform.memory import is_out_of_memory, measured, unreserved_bytes
 from quire.platform.streams import empty_cache, synchronize
 from quire.runner.buckets import CapturePolicy
 
 logger = logging.getLogger("quire")
+
+SLACK = 64 << 20  # torch reserves up to 20 MiB for a tensor that is smaller
 
 Result = TypeVar("Result")
 Inputs = TypeVar("Inputs")
@@ -58,17 +60,29 @@ class GraphPool:
         # Not torch.cuda.graph: it collects garbage and gives the cached memory of prompts back,
         # which takes longer than the capture.
         with torch.cuda.stream(self._side), _no_garbage_collection():
-            work()
+            with measured(self._caps) as took:
+                work()
+            self._make_room(took.tensors + SLACK)
             graph.capture_begin(pool=self._handle)
             try:
                 result = work()
-            except BaseException:
-                with suppress(RuntimeError):  # a capture that failed may not end well
-                    graph.capture_end()
-                raise
-            graph.capture_end()
+            finally:
+                graph.capture_end()
         torch.cuda.current_stream().wait_stream(self._side)
         return graph, result
+
+    def _make_room(self, needed: int) -> None:
+        """See to it that so many bytes can be had: what torch caches it cannot give back while it
+        captures, and a capture that fails leaves its allocator broken (torch 2.11).
+
+        Raises:
+            torch.OutOfMemoryError: there are not so many.
+        """
+        if unreserved_bytes(self._caps) < needed:
+            synchronize(self._caps)
+            empty_cache(self._caps)
+            if (left := unreserved_bytes(self._caps)) < needed:
+                raise torch.OutOfMemoryError(f"{left} bytes are left, a capture takes {needed}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,9 +81,9 @@ class DecodeGraphs:
         )
 
     @property
-    def num_bytes(self) -> int:
-        """Of the logits, here and among the temporaries of the graphs, whose largest they are."""
-        return 2 * self._logits.nbytes
+    def logits_bytes(self) -> int:
+        """Of the largest graph's logits."""
+        return self._logits.nbytes
 
     def run(self, plan: StepPlan) -> DecodeOutput | None:
         """Queue a pure decode step on the current stream; None to run it without a graph."""

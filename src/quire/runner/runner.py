@@ -107,7 +107,13 @@ class Runner:
         `step_tokens` and takes `step_bytes`."""
         if self._decode_graphs is None:
             return 0
-        return self._decode_graphs.num_bytes + step_bytes * MAX_TOKENS // step_tokens
+        logits = self._decode_graphs.logits_bytes
+        most_tokens = max(MAX_TOKENS, self._rows.tokens.shape[0])
+        largest = logits + step_bytes * most_tokens // step_tokens
+        # Graphs are captured from small to large, and where a small one's temporaries were there is
+        # no room for a larger one's: all take up to twice the largest's. So does the step that
+        # runs before each capture, on a stream of its own.
+        return logits + 4 * largest
 
     def compiling(self) -> AbstractContextManager[None]:
         """Compile the kernels of captured steps meanwhile."""

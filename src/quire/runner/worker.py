@@ -219,16 +219,14 @@ class _Sizes:
         one_each = [1] * len(self.groups)
         caches = kv_cache.allocate(self.groups, one_each, page_size, self.caps)
         runner = self.runner(model, vocab_size, caches, lengths[0] + 1)
-        memory.reset_peak(self.caps)
-        before = memory.allocated_bytes(self.caps)
-        with runner.compiling():
+        empty_cache(self.caps)  # of what loading has left, so that all of the step's is its own
+        with memory.measured(self.caps) as took, runner.compiling():
             runner.submit(_largest_step(lengths, page_size, len(self.groups))).result()
         synchronize(self.caps)
-        peak = memory.peak_bytes(self.caps) - before
-        peak += runner.graph_bytes(peak, budget)
+        needed = took.reserved + runner.graph_bytes(took.reserved, budget)
         del runner, caches
         empty_cache(self.caps)
-        return peak
+        return needed
 
 
 def _fill(budget: int, num_seqs: int, max_len: int) -> list[int]:

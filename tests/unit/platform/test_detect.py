@@ -11,11 +11,10 @@ from quire.platform import detect as detect_module
 from quire.platform.caps import DeviceCaps
 from quire.platform.detect import cuda_missing, detect, triton_missing
 from quire.platform.memory import (
-    allocated_bytes,
     free_bytes,
-    peak_bytes,
-    reset_peak,
+    measured,
     total_bytes,
+    unreserved_bytes,
     zeros,
 )
 from quire.platform.streams import Event, empty_cache, pinned, set_device, synchronize
@@ -104,12 +103,13 @@ def test_memory_is_measured(caps: DeviceCaps) -> None:
     assert 0 < free_bytes(caps) <= detect(caps.kind).total_memory
     if caps.kind == "cpu":
         return
-    reset_peak(caps)
-    before = allocated_bytes(caps)
-    block = torch.ones(256 << 20, dtype=torch.uint8, device=caps.torch_device)
-    synchronize(caps)
-    assert peak_bytes(caps) >= before + block.nbytes
-    assert allocated_bytes(caps) >= before + block.nbytes
+    empty_cache(caps)
+    left = unreserved_bytes(caps)
+    with measured(caps) as took:
+        block = torch.ones(256 << 20, dtype=torch.uint8, device=caps.torch_device)
+        synchronize(caps)
+    assert took.reserved >= took.tensors >= block.nbytes
+    assert unreserved_bytes(caps) <= left - block.nbytes
     assert free_bytes(caps) < total_bytes(caps)
     del block
     empty_cache(caps)

@@ -14,6 +14,7 @@ from quire.kernels.select import reference_ops, triton_ops
 from quire.models.decoder import Decoder
 from quire.models.families import recipe_from_config
 from quire.platform.detect import detect
+from quire.runner import graph_pool
 from quire.runner.graph_pool import GraphPool
 from quire.runner.graphs import DecodeGraphs, Lines, is_decode
 from quire.runner.prompt_graphs import PromptGraphs, PromptInputs
@@ -115,6 +116,13 @@ def test_without_memory_for_a_graph_steps_run_without_one(
         assert pool.tries < 20
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "lower gpu_memory_utilization" in caplog.text
+
+
+def test_a_capture_needs_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph_pool, "unreserved_bytes", lambda caps: 1000)
+    FullDevice()._make_room(1000)
+    with pytest.raises(torch.OutOfMemoryError, match="1000 bytes are left, a capture takes 1001"):
+        FullDevice()._make_room(1001)
 
 
 def test_another_failure_of_a_capture_is_raised() -> None:
