@@ -168,9 +168,10 @@ class Sitting:
                     self._take(json.loads(line), left)
             except queue.Empty:
                 hung = True
-            with contextlib.suppress(ProcessLookupError):  # its server, too
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            finally:
+                with contextlib.suppress(ProcessLookupError):  # its server, too
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
             if hung:
                 return "took too long", True
             errors.seek(0)
@@ -220,9 +221,10 @@ def _read(process: "subprocess.Popen[str]", lines: "queue.Queue[str | None]") ->
     lines.put(None)
 
 
-def make_models(folder: Path) -> None:
+def make_models(folder: Path, shapes: set[str]) -> None:
     """A config and a tokenizer of one word a token, for each shape."""
-    for shape, config in SHAPES.items():
+    for shape in shapes:
+        config = SHAPES[shape]
         directory = folder / shape
         directory.mkdir()
         shape_directory(shape, directory)
@@ -245,13 +247,16 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60, help="start no group after so many")
     parser.add_argument("--out", type=Path, help="append a line of JSON for each row")
     given = parser.parse_args()
+    # As on Ctrl-C: whatever ends this ends its children, which would keep the GPU.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     began = time.monotonic()
     chosen = [row for row in ROWS if any(fnmatch.fnmatch(row.name, one) for one in given.only)]
     print(machine_line("auto" if given.size == "gpu" else "cpu"))
     print(f"{'row':34s} {'ours':>9s} {'':6s} {'vLLM':>8s} {'SGLang':>8s}", end="")
     print(f" {'ahead':>6s} {'limit':>8s} {'':4s} {'bar':>8s}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        make_models(Path(folder))
+        shapes = {row.group.partition(" ")[0] for row in chosen}
+        make_models(Path(folder), {"tiny"} if given.size == "tiny" else shapes)
         sitting = Sitting(Path(folder), given.size, given.out)
         for group, rows in itertools.groupby(chosen, key=lambda row: row.group):
             if time.monotonic() - began < given.minutes * 60:

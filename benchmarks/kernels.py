@@ -6,8 +6,8 @@
 A row gives the median time of a call, what it moves or computes per second, and that as a share
 of the device's own pace in the same run: a large copy for bytes, a large bf16 matmul for
 operations. "torch" is the time of torch's own way to the same result, where it has one.
-A call is timed as a step runs it, in a CUDA graph: how long Python takes to launch it does not show.
-Nothing of it is in L2 before; the graph of what sees to that is timed alone and subtracted.
+A call is timed as a step runs it, in a CUDA graph: the time that Python takes to launch it does
+not show. Nothing of it is in L2 before; what sees to that is timed alone and subtracted.
 """
 
 import argparse
