@@ -15,15 +15,21 @@ from torch import Tensor
 
 from quire.kernels.attention.blocks import ROWS, plan_blocks
 from quire.kernels.attention.parts import (
+    END,
+    END_LINE,
+    FIRST,
+    FIRST_LINE,
     NUM_PARTS,
     PART,
     ROW,
     SEQ_LEN,
     TOKEN,
     max_parts,
+    num_programs,
     plan_parts,
 )
 from quire.kernels.attention.reference import attention as reference_attention
+from quire.kernels.attention.tuning import PART_KEYS
 from quire.kernels.select import triton_ops
 from quire.kernels.table import HeadNorm, Ops, Rope
 
@@ -370,32 +376,37 @@ def test_blocks_cover_every_row_once_the_longest_first(group: int, window: int |
         assert keys == sorted(keys, reverse=True)
 
 
-def test_parts_fill_the_device_and_cover_every_key() -> None:
-    """A small batch is cut finely, a large one not at all, a long sequence among short ones is."""
-
-    def counts(lens: list[int], window: int | None = None) -> list[int]:
-        seq_lens = np.array([1, *lens], np.int32)
-        starts = np.array([0, *range(3, 4 + len(lens))], np.int32)  # the first one prefills
-        rows = np.arange(len(seq_lens), dtype=np.int32)[::-1]
-        parts = plan_parts(starts, rows, seq_lens, window, num_kv_heads=8, num_cores=132)
-        assert len(parts) <= max_parts(len(seq_lens), 8, 132)
-        found = []
-        for sequence in range(1, len(seq_lens)):
-            own = parts[parts[:, TOKEN] == starts[sequence]]
-            assert (own[:, ROW] == rows[sequence]).all()
-            assert (own[:, SEQ_LEN] == seq_lens[sequence]).all()
-            assert own[:, PART].tolist() == list(range(len(own)))
-            assert (own[:, NUM_PARTS] == len(own)).all()
-            found.append(len(own))
-        assert sum(found) == len(parts)
-        return found
-
-    assert counts([8192]) == [32]
-    assert counts([500]) == [4]
-    assert counts([20, 1]) == [1, 1]
-    assert counts([1024] * 256) == [1] * 256
-    assert counts([1 << 20], window=300) == [3]
-    long, *short = counts([100_000] + [500] * 63)
-    assert long > 15
-    assert short == [1] * 63
-    assert counts([]) == []
+@pytest.mark.parametrize("num_kv_heads", [1, 8, 300])
+@pytest.mark.parametrize("window", [None, 300])
+@pytest.mark.parametrize(
+    "lens", [[8192], [500], [20, 1], [1024] * 256, [1 << 20], [100_000] + [500] * 63, [1, 65, 66]]
+)
+def test_parts_cover_every_key_in_equal_shares(
+    lens: list[int], window: int | None, num_kv_heads: int
+) -> None:
+    seq_lens = np.array([1, *lens], np.int32)
+    starts = np.array([0, *range(3, 4 + len(lens))], np.int32)  # the first one prefills
+    rows = np.arange(len(seq_lens), dtype=np.int32)[::-1]
+    parts = plan_parts(starts, rows, seq_lens, window, num_kv_heads, num_cores=132)
+    assert len(parts) <= max_parts(len(seq_lens), num_kv_heads, 132)
+    tiles = np.zeros(len(parts), int)
+    for sequence in range(1, len(seq_lens)):
+        of = np.flatnonzero(parts[:, TOKEN] == starts[sequence])
+        own = parts[of]
+        assert (own[:, ROW] == rows[sequence]).all()
+        assert (own[:, SEQ_LEN] == seq_lens[sequence]).all()
+        assert own[:, PART].tolist() == list(range(len(own)))
+        assert (own[:, NUM_PARTS] == len(own)).all()
+        assert own[0, FIRST] == max(seq_lens[sequence] - (window or 1 << 30), 0)
+        assert own[-1, END] == seq_lens[sequence]
+        assert (own[1:, FIRST] == own[:-1, END]).all()
+        keys = own[:, END] - own[:, FIRST]
+        keys[-1] -= 1  # the new one is not read from a page
+        tiles[of] = np.maximum(-(-keys // PART_KEYS), 1)
+    work = [tiles[a:b].sum() for a, b in parts[:, [FIRST_LINE, END_LINE]] if b > a]
+    assert sum(work) == tiles.sum()
+    assert len(work) == min(num_programs(num_kv_heads, 132), tiles.sum())
+    assert max(work) - min(work) <= 1
+    assert sorted(sum((list(range(*own)) for own in parts[:, [FIRST_LINE, END_LINE]]), [])) == list(
+        range(len(parts))
+    )

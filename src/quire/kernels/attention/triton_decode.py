@@ -21,13 +21,14 @@ import triton.language as tl
 from torch import Tensor
 
 from quire.kernels.attention import tuning
-from quire.kernels.attention.parts import COLUMNS, NUM_PARTS, PART, ROW, SEQ_LEN, TOKEN
+from quire.kernels.attention.parts import COLUMNS, END, FIRST, NUM_PARTS, PART, ROW, SEQ_LEN, TOKEN
 from quire.kernels.attention.triton_attend import attend, none_seen, precision, scaled
 from quire.kernels.batch import AttentionBatch
 from quire.kernels.qkv.triton_heads import prepared_heads, stored
 from quire.kernels.table import HeadNorm, Rope
 
 _TOKEN, _ROW, _SEQ_LEN = tl.constexpr(TOKEN), tl.constexpr(ROW), tl.constexpr(SEQ_LEN)
+_FIRST, _END = tl.constexpr(FIRST), tl.constexpr(END)
 _PART, _NUM_PARTS = tl.constexpr(PART), tl.constexpr(NUM_PARTS)
 _COLUMNS = tl.constexpr(COLUMNS)
 
@@ -72,7 +73,6 @@ def _decode_kernel(
     ROTATE: tl.constexpr,
     INTERLEAVED: tl.constexpr,
     GROUP: tl.constexpr,  # query heads per KV head
-    WINDOW: tl.constexpr,  # 0 for none
     SOFTCAP: tl.constexpr,
     PAGE_SIZE: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -91,13 +91,10 @@ def _decode_kernel(
     part = tl.load(own + _PART)
     num_parts = tl.load(own + _NUM_PARTS)
     if token >= 0:
-        first = 0
-        if WINDOW > 0:
-            first = tl.maximum(seq_len - WINDOW, 0)
-        span = tl.cdiv(tl.cdiv(seq_len - first, num_parts), KEYS) * KEYS
-        low = first + part * span
-        # The sequence's new key does not come from its page if it is prepared here.
-        high = tl.minimum(low + span, seq_len - 1 if PREPARE else seq_len)
+        low = tl.load(own + _FIRST)
+        high = tl.load(own + _END)
+        if PREPARE:  # the sequence's new key does not come from its page
+            high = tl.minimum(high, seq_len - 1)
         page_ids = page_table + row.to(tl.int64) * table_stride
         keys = k_pages + kv_head.to(tl.int64) * head_stride
         values = v_pages + kv_head.to(tl.int64) * head_stride
@@ -124,6 +121,7 @@ def _decode_kernel(
             prepared[:, None],
             weight,
             table + (seq_len - 1).to(tl.int64) * (2 * half),
+            dims[None, :],
             half,
             head_dim,
             eps,
@@ -132,7 +130,6 @@ def _decode_kernel(
             OFFSET,
             PREPARE and ROTATE,
             INTERLEAVED,
-            DIM,
         )
         acc, maximum, total = none_seen(QUERIES, DIM)
         if PREPARE:  # noqa: SIM102 (a compile-time branch)
@@ -165,7 +162,7 @@ def _decode_kernel(
             head_dim,
             scale,
             softcap,
-            WINDOW,
+            0,  # where a window begins is the plan's to say
             SOFTCAP,
             PAGE_SIZE,
             PRECISION,
@@ -257,7 +254,6 @@ def decode(
     v_pages: Tensor,
     batch: AttentionBatch,
     scale: float,
-    window: int | None,
     softcap: float | None,
     out: Tensor,
 ) -> None:
@@ -317,7 +313,6 @@ def decode(
         ROTATE=rope is not None,
         INTERLEAVED=rope is not None and rope.interleaved,
         GROUP=group,
-        WINDOW=window or 0,
         SOFTCAP=softcap is not None,
         PAGE_SIZE=batch.page_size,
         PRECISION=precision(q),

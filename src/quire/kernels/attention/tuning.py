@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 import torch
 
-PART_KEYS = 128  # parts are multiples of it: fewer keys cost more to join than they save
+PART_KEYS = 64  # parts are multiples of it: fewer keys cost more to join than they save
 PROGRAMS_PER_CORE = 2  # decode programs wanted per multiprocessor
-MAX_PARTS = 256  # bounds what the last program of a sequence has to join
-JOIN_TILE = 4096  # fp32 values that it reads at a time
+MAX_HEADS = 4096  # values of a group's heads and new key that `gluon_decode` has registers for
+DECODE_REGISTERS = 128  # of its threads, on average: two programs on a multiprocessor
+COPY_REGISTERS = 72
+JOIN_TILE = 8192  # fp32 values that it reads at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,21 @@ class Tile:
     keys: int
     num_warps: int
     num_stages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """What `gluon_decode` holds in flight: `stages` tiles of `keys`, copied by `warps`."""
+
+    keys: int
+    stages: int
+    warps: int
+
+
+def decode_ring(head_dim: int) -> Ring:
+    """For heads padded to `head_dim`: 96 KB, so that two programs fit a multiprocessor."""
+    keys = 64 if head_dim <= 128 else 32
+    return Ring(keys, 98304 // (4 * keys * head_dim), 4)
 
 
 def prefill_tile(query_len: int, group: int, head_dim: int, dtype: torch.dtype) -> Tile:
