@@ -77,6 +77,7 @@ CASES: dict[str, dict[str, Any]] = {
 IN_16_BITS = (
     list(CASES) if torch.cuda.is_available() else ["mixed", "decode", "soft cap", "head 80"]
 )
+IN_16_BITS_ON_A_GPU = [torch.bfloat16] if torch.cuda.is_available() else []
 CASES_BY_DTYPE = [
     *((name, torch.float32) for name in CASES),
     *((name, dtype) for dtype in (torch.bfloat16, torch.float16) for name in IN_16_BITS),
@@ -159,6 +160,31 @@ def test_more_blocks_than_the_device_takes_at_once(
         check(native_ops.attention(*arguments), expected)
 
 
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "head_dim"),
+    [(32, 8, 128), (16, 1, 128), (8, 1, 256), (12, 12, 80), (32, 2, 64), (7, 1, 112)],
+)
+def test_a_step_of_decodes_shared_by_many_programs(
+    native_ops: Ops,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    paged_case: Callable[..., Any],
+    check: Check,
+    poison: None,
+) -> None:
+    """Programs with several sequences, sequences with several programs; twice, since counts of
+    the first call would show in the second."""
+    lens = [(1, n) for n in (1, 2, 1000, 64, 65, 3000, 66, 129, 700, 5)]
+    sizes = {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, "page_size": 16}
+    case = paged_case(lens, **sizes, dtype=torch.bfloat16)
+    arguments = (case.q, case.k_pages, case.v_pages, case.batch, 0.1, None, None)
+    expected = reference_attention(*arguments)
+    for _ in range(2):
+        check(native_ops.attention(*arguments), expected)
+    assert not case.batch.arrivals.any()
+
+
 @pytest.mark.parametrize("window", [None, 300])
 def test_long_contexts_split_their_keys(
     ops: Ops, window: int | None, paged_case: Callable[..., Any], check: Check, poison: None
@@ -179,15 +205,16 @@ def test_long_contexts_split_their_keys(
         {"lens": DECODE, "rope": "pairs", "window": 17, "softcap": 2.0},
         {"lens": [(1, 300), (1, 3)], "rope": "part", "head_dim": 80, "page_size": 16},
         {"lens": [(1, 9), (1, 290)], "rope": None, "heads": 6, "kv_heads": 2},
-        # The last part of 129 keys holds the new one alone.
         {"lens": [(1, 129)], "rope": "halves", "heads": 16, "kv_heads": 1, "dtype": torch.float16},
         {"lens": DECODE, "rope": "halves", "window": 1, "dtype": torch.float16},
     ],
     ids=["halves", "pairs, window", "part of a head", "no rope", "group of 16", "window of one"],
 )
+@pytest.mark.parametrize("dtype", [torch.float32, *IN_16_BITS_ON_A_GPU], ids=str)
 def test_decode_attention_prepares_its_heads(
     reference: Ops,
     settings: dict[str, Any],
+    dtype: torch.dtype,
     norm_offset: float | None,
     paged_case: Callable[..., Any],
     device: torch.device,
@@ -196,7 +223,7 @@ def test_decode_attention_prepares_its_heads(
     poison: None,
 ) -> None:
     """One launch against prepare_qkv and attention one after the other."""
-    settings = dict(settings)
+    settings = {"dtype": dtype} | settings
     kind, softcap = settings.pop("rope"), settings.pop("softcap", None)
     case = paged_case(**settings)
     kv_heads, head_dim = case.k_pages.shape[1], case.k_pages.shape[3]
@@ -407,6 +434,5 @@ def test_parts_cover_every_key_in_equal_shares(
     assert sum(work) == tiles.sum()
     assert len(work) == min(num_programs(num_kv_heads, 132), tiles.sum())
     assert max(work) - min(work) <= 1
-    assert sorted(sum((list(range(*own)) for own in parts[:, [FIRST_LINE, END_LINE]]), [])) == list(
-        range(len(parts))
-    )
+    lines = [line for own in parts[:, [FIRST_LINE, END_LINE]] for line in range(*own)]
+    assert lines == list(range(len(parts)))
