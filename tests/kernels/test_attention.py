@@ -210,11 +210,11 @@ def test_long_contexts_split_their_keys(
     ],
     ids=["halves", "pairs, window", "part of a head", "no rope", "group of 16", "window of one"],
 )
-@pytest.mark.parametrize("dtype", [torch.float32, *IN_16_BITS_ON_A_GPU], ids=str)
+@pytest.mark.parametrize("as_dtype", [torch.float32, *IN_16_BITS_ON_A_GPU], ids=str)
 def test_decode_attention_prepares_its_heads(
     reference: Ops,
     settings: dict[str, Any],
-    dtype: torch.dtype,
+    as_dtype: torch.dtype,
     norm_offset: float | None,
     paged_case: Callable[..., Any],
     device: torch.device,
@@ -223,7 +223,7 @@ def test_decode_attention_prepares_its_heads(
     poison: None,
 ) -> None:
     """One launch against prepare_qkv and attention one after the other."""
-    settings = {"dtype": dtype} | settings
+    settings = {"dtype": as_dtype} | settings
     kind, softcap = settings.pop("rope"), settings.pop("softcap", None)
     case = paged_case(**settings)
     kv_heads, head_dim = case.k_pages.shape[1], case.k_pages.shape[3]
