@@ -16,11 +16,11 @@ from torch import Tensor
 from quire.kernels.attention.blocks import ROWS, plan_blocks
 from quire.kernels.attention.parts import (
     END,
-    END_LINE,
     FIRST,
-    FIRST_LINE,
+    NEXT,
     NUM_PARTS,
     PART,
+    PLACE,
     ROW,
     SEQ_LEN,
     TOKEN,
@@ -419,20 +419,29 @@ def test_parts_cover_every_key_in_equal_shares(
     tiles = np.zeros(len(parts), int)
     for sequence in range(1, len(seq_lens)):
         of = np.flatnonzero(parts[:, TOKEN] == starts[sequence])
+        of = of[np.argsort(parts[of, PART])]
         own = parts[of]
         assert (own[:, ROW] == rows[sequence]).all()
         assert (own[:, SEQ_LEN] == seq_lens[sequence]).all()
         assert own[:, PART].tolist() == list(range(len(own)))
         assert (own[:, NUM_PARTS] == len(own)).all()
+        assert (np.diff(own[:, PLACE]) == 1).all()
         assert own[0, FIRST] == max(seq_lens[sequence] - (window or 1 << 30), 0)
         assert own[-1, END] == seq_lens[sequence]
         assert (own[1:, FIRST] == own[:-1, END]).all()
         keys = own[:, END] - own[:, FIRST]
         keys[-1] -= 1  # the new one is not read from a page
         tiles[of] = np.maximum(-(-keys // PART_KEYS), 1)
-    work = [tiles[a:b].sum() for a, b in parts[:, [FIRST_LINE, END_LINE]] if b > a]
+    real = parts[:, TOKEN] >= 0
+    assert sorted(parts[real, PLACE]) == list(range(real.sum()))
+    work, done = [], []
+    for program in range(num_programs(num_kv_heads, 132)):
+        line, own = program, []
+        while line >= 0 and real[line]:
+            own.append(line)
+            line = parts[line, NEXT]
+        work.append(tiles[own].sum())
+        done += own
+    assert sorted(done) == np.flatnonzero(real).tolist()
     assert sum(work) == tiles.sum()
-    assert len(work) == min(num_programs(num_kv_heads, 132), tiles.sum())
-    assert max(work) - min(work) <= 1
-    lines = [line for own in parts[:, [FIRST_LINE, END_LINE]] for line in range(*own)]
-    assert lines == list(range(len(parts)))
+    assert max(work) - min(w for w in work if w) <= 1

@@ -21,7 +21,7 @@ from triton.experimental.gluon.language.nvidia.hopper import mbarrier
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from quire.kernels.attention import parts as plan
-from quire.kernels.qkv.triton_heads import prepared_heads
+from quire.kernels.qkv.triton_heads import prepared_heads, stored
 
 try:  # Triton 3.9
     from triton.experimental.gluon.language import barrier
@@ -35,7 +35,7 @@ except ImportError:  # Triton 3.6
 TOKEN, ROW, SEQ_LEN = gl.constexpr(plan.TOKEN), gl.constexpr(plan.ROW), gl.constexpr(plan.SEQ_LEN)
 FIRST, END = gl.constexpr(plan.FIRST), gl.constexpr(plan.END)
 PART, NUM_PARTS = gl.constexpr(plan.PART), gl.constexpr(plan.NUM_PARTS)
-FIRST_LINE, END_LINE = gl.constexpr(plan.FIRST_LINE), gl.constexpr(plan.END_LINE)
+PLACE, NEXT = gl.constexpr(plan.PLACE), gl.constexpr(plan.NEXT)
 COLUMNS = gl.constexpr(plan.COLUMNS)
 
 
@@ -44,7 +44,6 @@ def _copy(
     k_pages: gl.tensor,  # of this KV head
     v_pages: gl.tensor,
     parts: gl.tensor,
-    lines: gl.tuple,
     page_table: gl.tensor,
     strides: gl.tuple,
     head_dim: gl.tensor,
@@ -59,7 +58,10 @@ def _copy(
 ) -> None:
     k_tiles, v_tiles, k_full, v_full, empty = ring
     table_stride, page_stride, slot_stride = strides
-    layout: gl.constexpr = gl.BlockedLayout([1, 8], [256 // DIM, DIM // 8], [WARPS, 1], [1, 0])
+    WIDTH: gl.constexpr = 128 // k_pages.dtype.element_ty.primitive_bitwidth
+    layout: gl.constexpr = gl.BlockedLayout(
+        [1, WIDTH], [32 * WIDTH // DIM, DIM // WIDTH], [WARPS, 1], [1, 0]
+    )
     lane = gl.arange(0, KEYS, gl.SliceLayout(1, layout))
     dims = gl.arange(0, DIM, gl.SliceLayout(0, layout))
     mask = None
@@ -67,9 +69,9 @@ def _copy(
         mask = (lane >= 0)[:, None] & (dims < head_dim)[None, :]
     stage = 0
     phase = 1
-    first_line, end_line = lines
-    for line in range(first_line, end_line):
-        own = parts + line * COLUMNS
+    own = parts + gl.program_id(1) * COLUMNS
+    token = gl.load(own + TOKEN)
+    while token >= 0:
         page_ids = page_table + gl.load(own + ROW).to(gl.int64) * table_stride
         low = gl.load(own + FIRST)
         high = gl.load(own + END)
@@ -91,6 +93,9 @@ def _copy(
             if stage == STAGES:
                 stage = 0
                 phase ^= 1
+        following = gl.load(own + NEXT)
+        own = parts + following * COLUMNS
+        token = gl.load(own + TOKEN, mask=following >= 0, other=-1)
 
 
 @gluon.jit
@@ -99,7 +104,6 @@ def _attend(
     k_pages: gl.tensor,
     v_pages: gl.tensor,
     parts: gl.tensor,
-    lines: gl.tuple,
     page_table: gl.tensor,
     outputs: gl.tuple,
     kv_head: gl.tensor,
@@ -107,6 +111,7 @@ def _attend(
     strides: gl.tuple,
     numbers: gl.tuple,
     q_tile: gl.tensor,
+    wide_tile: gl.tensor,
     ring: gl.tuple,
     PREPARE: gl.constexpr,
     NORM: gl.constexpr,
@@ -124,6 +129,7 @@ def _attend(
     MEMBERS: gl.constexpr,
     PARTS: gl.constexpr,
     PDL: gl.constexpr,
+    LATE: gl.constexpr,
 ) -> None:
     q, k, v, q_weight, k_weight, table = operands
     out, partial, weights_of, arrivals = outputs
@@ -133,7 +139,8 @@ def _attend(
     )
     eps, weight_offset, scale, softcap = numbers
     k_tiles, v_tiles, k_full, v_full, empty = ring
-    dtype: gl.constexpr = out.dtype.element_ty
+    page_dtype: gl.constexpr = k_pages.dtype.element_ty
+    dtype: gl.constexpr = q_tile.dtype
     loads: gl.constexpr = gl.BlockedLayout([1, 8], [256 // DIM, DIM // 8], [4, 1], [1, 0])
     mma: gl.constexpr = gl.NVMMADistributedLayout([2, 0], [1, 4], [16, 8])
     left: gl.constexpr = gl.DotOperandLayout(0, mma, 2)
@@ -147,16 +154,17 @@ def _attend(
     out_mask = (out_member < GROUP)[:, None] & out_inside[None, :]
     stage = 0
     phase = 0
-    first_line, end_line = lines
-    for line in range(first_line, end_line):
-        own = parts + line * COLUMNS
-        token = gl.load(own + TOKEN).to(gl.int64)
+    own = parts + gl.program_id(1) * COLUMNS
+    token = gl.load(own + TOKEN).to(gl.int64)
+    while token >= 0:
         row = gl.load(own + ROW)
         seq_len = gl.load(own + SEQ_LEN)
         low = gl.load(own + FIRST)
         high = gl.load(own + END)
         part = gl.load(own + PART)
         num_parts = gl.load(own + NUM_PARTS)
+        index = gl.load(own + PLACE)
+        following = gl.load(own + NEXT)
         if PREPARE:
             high = gl.minimum(high, seq_len - 1)
         used = member < GROUP
@@ -189,6 +197,11 @@ def _attend(
         if PREPARE:
             new_value = v + token * v_token + kv_head * v_head + out_dim
             new_value = gl.load(new_value, mask=out_inside, other=0.0)
+            new_value = stored(new_value, page_dtype)
+        new_key = stored(heads, page_dtype)
+        if page_dtype.primitive_bitwidth == 8:
+            wide = gl.minimum(gl.maximum(heads.to(gl.float32), -65504.0), 65504.0)
+            heads = gl.where(member == GROUP, new_key.to(gl.float32), wide).to(dtype)
         q_tile.store(heads)
         queries = q_tile.load(left)
         maximum = gl.full([QUERIES], float("-inf"), gl.float32, gl.SliceLayout(1, mma))
@@ -198,7 +211,7 @@ def _attend(
             if part == num_parts - 1:
                 place = page.to(gl.int64) * page_stride + at % PAGE_SIZE * slot_stride
                 new_line = (member == GROUP) & (dim < head_dim)
-                gl.store(k_pages + place + (0 * member + dim), heads, mask=new_line)
+                gl.store(k_pages + place + (0 * member + dim), new_key, mask=new_line)
                 gl.store(v_pages + place + out_dim, new_value, mask=out_inside)
                 pairs = q_tile.permute((1, 0)).load(right)
                 pairs = mma_v2(queries, pairs, gl.full([QUERIES, QUERIES], 0.0, gl.float32, mma))
@@ -210,7 +223,7 @@ def _attend(
                 acc += new_value.to(gl.float32)[None, :]
         for start in range(low, high, KEYS):
             mbarrier.wait(k_full.index(stage), phase)
-            keys = k_tiles.index(stage).permute((1, 0)).load(right)
+            keys = _widened(k_tiles.index(stage), wide_tile).permute((1, 0)).load(right)
             scores = mma_v2(queries, keys, gl.full([QUERIES, KEYS], 0.0, gl.float32, mma))
             scores = _capped(scores, scale, SOFTCAP)
             factor = softcap if SOFTCAP else scale
@@ -220,7 +233,7 @@ def _attend(
             shrink = gl.exp2(maximum - new_maximum)[:, None]
             sums = sums * shrink + weights
             mbarrier.wait(v_full.index(stage), phase)
-            values = v_tiles.index(stage).load(right)
+            values = _widened(v_tiles.index(stage), wide_tile).load(right)
             weights = gl.convert_layout(weights.to(dtype), left)
             acc = mma_v2(weights, values, acc * shrink)
             maximum = new_maximum
@@ -230,14 +243,16 @@ def _attend(
             if stage == STAGES:
                 stage = 0
                 phase ^= 1
+        if PDL and LATE:
+            gdc_launch_dependents()
         total = gl.sum(sums, axis=1)
         acc = acc / total[:, None]
         if num_parts == 1:
             head = token * num_heads + kv_head * GROUP + out_member  # in [T, H]
             place = head[:, None] * head_dim + out_dim[None, :]
-            gl.store(out + place, acc.to(dtype), mask=out_mask)
+            gl.store(out + place, acc.to(out.dtype.element_ty), mask=out_mask)
         else:
-            head = line.to(gl.int64) * num_heads + kv_head * GROUP + out_member  # in [W, H]
+            head = index.to(gl.int64) * num_heads + kv_head * GROUP + out_member  # in [W, H]
             place = head[:, None] * DIM + out_dim[None, :]
             gl.store(weights_of + head, maximum + gl.log2(total), mask=out_member < GROUP)
             gl.store(partial + place, acc, mask=out_mask)
@@ -249,7 +264,7 @@ def _attend(
                     partial,
                     weights_of,
                     out + (token * num_heads + kv_head * GROUP) * head_dim,
-                    (line - part).to(gl.int64) * num_heads + kv_head * GROUP,
+                    (index - part).to(gl.int64) * num_heads + kv_head * GROUP,
                     num_parts,
                     num_heads,
                     head_dim,
@@ -258,6 +273,22 @@ def _attend(
                     PARTS,
                     DIM,
                 )
+        own = parts + following * COLUMNS
+        token = gl.load(own + TOKEN, mask=following >= 0, other=-1).to(gl.int64)
+
+
+@gluon.jit
+def _widened(tile: gl.tensor, wide: gl.tensor) -> gl.tensor:
+    """Keys or values of 8 bits in the dtype of `wide`, in its place."""
+    if tile.dtype.primitive_bitwidth == 8:
+        DIM: gl.constexpr = tile.shape[1]
+        layout: gl.constexpr = gl.BlockedLayout(
+            [1, 16], [512 // DIM, DIM // 16], [gl.num_warps(), 1], [1, 0]
+        )
+        wide.store(tile.load(layout).to(wide.dtype))
+        return wide
+    else:  # noqa: RET505 (a compile-time branch)
+        return tile
 
 
 @gluon.jit
@@ -377,18 +408,24 @@ def decode_kernel(
     COPY_WARPS: gl.constexpr,
     COPY_REGISTERS: gl.constexpr,
     PDL: gl.constexpr,
+    LATE: gl.constexpr,
 ) -> None:
-    if PDL:
+    if PDL and not LATE:
         gdc_launch_dependents()
     kv_head = gl.program_id(0)
-    own = parts + gl.program_id(1) * COLUMNS
-    lines = (gl.load(own + FIRST_LINE), gl.load(own + END_LINE))
-    dtype: gl.constexpr = q.dtype.element_ty
+    page_dtype: gl.constexpr = k_pages.dtype.element_ty
+    WIDEN: gl.constexpr = page_dtype.primitive_bitwidth == 8
+    # 8 bits become fp16 in one instruction, exactly, and bf16 in three.
+    dtype: gl.constexpr = gl.float16 if WIDEN else page_dtype
     layout: gl.constexpr = gl.SwizzledSharedLayout(8, 1, 8, [1, 0])
+    ring_layout: gl.constexpr = gl.SwizzledSharedLayout(16 if WIDEN else 8, 1, 8, [1, 0])
     bar: gl.constexpr = mbarrier.MBarrierLayout()
     q_tile = gl.allocate_shared_memory(dtype, [QUERIES, DIM], layout)
-    k_tiles = gl.allocate_shared_memory(dtype, [STAGES, KEYS, DIM], layout)
-    v_tiles = gl.allocate_shared_memory(dtype, [STAGES, KEYS, DIM], layout)
+    wide_tile = q_tile
+    if WIDEN:
+        wide_tile = gl.allocate_shared_memory(dtype, [KEYS, DIM], layout)
+    k_tiles = gl.allocate_shared_memory(page_dtype, [STAGES, KEYS, DIM], ring_layout)
+    v_tiles = gl.allocate_shared_memory(page_dtype, [STAGES, KEYS, DIM], ring_layout)
     k_full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], bar)
     v_full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], bar)
     empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], bar)
@@ -408,7 +445,6 @@ def decode_kernel(
                     k_pages,
                     v_pages,
                     parts,
-                    lines,
                     page_table,
                     (out, partial, weights_of, arrivals),
                     kv_head,
@@ -426,6 +462,7 @@ def decode_kernel(
                     ),
                     (eps, weight_offset, scale, softcap),
                     q_tile,
+                    wide_tile,
                     ring,
                     PREPARE,
                     NORM,
@@ -443,6 +480,7 @@ def decode_kernel(
                     MEMBERS,
                     PARTS,
                     PDL,
+                    LATE,
                 ),
             ),
             (
@@ -451,7 +489,6 @@ def decode_kernel(
                     k_pages,
                     v_pages,
                     parts,
-                    lines,
                     page_table,
                     (table_stride, page_stride, slot_stride),
                     head_dim,

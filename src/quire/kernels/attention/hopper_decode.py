@@ -12,12 +12,15 @@ from quire.kernels.batch import AttentionBatch
 from quire.kernels.table import HeadNorm, Rope
 from quire.kernels.triton_chain import UNCHAINED, chained
 
+CHAIN, LATE = 1, False
+
 
 def serves(q: Tensor, k_pages: Tensor) -> bool:
     """Whether `decode` takes the call."""
     num_heads, head_dim = q.shape[1:]
     lines = triton.next_power_of_2(num_heads // k_pages.shape[1] + 1)
-    return fits(q, k_pages) and lines * head_dim <= tuning.MAX_HEADS
+    dtypes = k_pages.dtype == q.dtype or k_pages.itemsize == 1
+    return dtypes and fits(q, k_pages) and lines * head_dim <= tuning.MAX_HEADS
 
 
 def decode(
@@ -40,13 +43,13 @@ def decode(
     group = num_heads // num_kv_heads
     dim = max(64, triton.next_power_of_2(head_dim))
     members = triton.next_power_of_2(group)
-    ring = tuning.decode_ring(dim)
+    ring = tuning.decode_ring(dim, k_pages.itemsize)
     weights_of = torch.empty(num_parts, num_heads, dtype=torch.float32, device=q.device)
     partial = torch.empty(num_parts, num_heads, dim, dtype=torch.float32, device=q.device)
     new_k, new_v = q if k is None else k, q if v is None else v
     if softcap is not None:
         scale *= 2 / softcap
-    programs = min(num_programs(num_kv_heads, num_cores(q.device)), num_parts)
+    programs = num_programs(num_kv_heads, num_cores(q.device))
     decode_kernel[(num_kv_heads, programs)](
         q,
         new_k,
@@ -98,5 +101,6 @@ def decode(
         COPY_REGISTERS=tuning.COPY_REGISTERS,
         num_warps=4,
         maxnreg=tuning.DECODE_REGISTERS,
-        **(chained(q) if num_tokens == 1 and k is not None else UNCHAINED),
+        LATE=LATE,
+        **(chained(q) if num_tokens <= CHAIN and k is not None else UNCHAINED),
     )

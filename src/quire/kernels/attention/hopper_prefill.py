@@ -27,7 +27,8 @@ def num_cores(device: torch.device) -> int:
 def serves(q: Tensor, k_pages: Tensor, max_query_len: int) -> bool:
     """Whether `prefill` takes the call: for less than half a block of rows it has no gain."""
     group = q.shape[1] // k_pages.shape[1]
-    return max_query_len * group > blocks.ROWS // 2 and fits(q, k_pages)
+    enough = max_query_len * group > blocks.ROWS // 2
+    return enough and k_pages.dtype == q.dtype and fits(q, k_pages)
 
 
 def fits(q: Tensor, k_pages: Tensor) -> bool:
@@ -35,8 +36,7 @@ def fits(q: Tensor, k_pages: Tensor) -> bool:
     head_dim = q.shape[2]
     strides = (*q.stride()[:2], *k_pages.stride()[:3])
     return (
-        q.dtype == k_pages.dtype
-        and q.dtype.itemsize == 2
+        q.dtype.itemsize == 2
         and head_dim <= 256
         and all(size % 16 == 0 for size in (head_dim, *strides))
         and num_cores(q.device) > 0

@@ -12,10 +12,9 @@ import numpy as np
 from quire.kernels.attention import tuning
 
 # Columns of a part: the sequence's token in the step, its row in the page table, its length, the
-# part's keys [FIRST, END), the part's index and the number of the sequence's parts.
-TOKEN, ROW, SEQ_LEN, FIRST, END, PART, NUM_PARTS = range(7)
-# Program p of a KV head works on lines [FIRST_LINE, END_LINE) of line p.
-FIRST_LINE, END_LINE = 7, 8
+# part's keys [FIRST, END), the part's index and the number of the sequence's parts, its place
+# among all parts, sequence by sequence, and the line of the same program's next part or -1.
+TOKEN, ROW, SEQ_LEN, FIRST, END, PART, NUM_PARTS, PLACE, NEXT = range(9)
 COLUMNS = 9
 
 
@@ -27,44 +26,55 @@ def plan_parts(
     num_kv_heads: int,
     num_cores: int,
 ) -> np.ndarray:
-    """[W, COLUMNS] int32: the parts of the sequences of one query, a sequence's in order.
+    """[W, COLUMNS] int32: the parts of the sequences of one query.
+
+    Line p is the first part of program p, of `num_programs` for each KV head, or all -1 if it has
+    none; the others follow.
 
     Args:
         query_starts: [S + 1] int32; rows, seq_lens: [S] int32. As in `AttentionBatch`.
     """
     single = np.flatnonzero(np.diff(query_starts) == 1)
+    if not len(single):
+        return np.empty((0, COLUMNS), dtype=np.int32)
     lens = seq_lens[single].astype(np.int64)
     first_keys = np.zeros_like(lens) if window is None else np.maximum(lens - window, 0)
     tiles = np.maximum(-(-(lens - 1 - first_keys) // tuning.PART_KEYS), 1)
     ends = np.cumsum(tiles)
     total = int(tiles.sum())
-    programs = min(num_programs(num_kv_heads, num_cores), total)
-    cuts = np.arange(programs + 1) * total // max(programs, 1)
+    per_core = tuning.programs_per_core(len(lens) * num_kv_heads / num_cores)
+    shares = min(max(per_core * num_cores // num_kv_heads, 1), total)
+    cuts = np.arange(shares + 1) * total // shares
     bounds = np.union1d(ends, cuts)  # where parts begin, and the end of the last
-    begins = bounds[:-1]
+    begins, counts = bounds[:-1], np.diff(bounds)
     sequence = np.searchsorted(ends, begins, side="right")
     before = begins - (ends - tiles)[sequence]  # of the sequence's tiles
-    own = first_keys[sequence] + before * tuning.PART_KEYS
-    parts = np.zeros((len(begins), COLUMNS), dtype=np.int32)
-    parts[:, TOKEN] = query_starts[single[sequence]]
-    parts[:, ROW] = rows[single[sequence]]
-    parts[:, SEQ_LEN] = lens[sequence]
-    parts[:, FIRST] = own
+    num_parts = np.bincount(sequence, minlength=len(lens))
+    place = np.arange(len(begins))
+    first = np.isin(begins, cuts)  # of its program's parts
+    num_firsts = num_programs(num_kv_heads, num_cores)
+    lines = np.where(first, np.cumsum(first) - 1, num_firsts + np.cumsum(~first) - 1)
+    own = np.empty((len(begins), COLUMNS), dtype=np.int32)
+    own[:, TOKEN] = query_starts[single[sequence]]
+    own[:, ROW] = rows[single[sequence]]
+    own[:, SEQ_LEN] = lens[sequence]
+    own[:, FIRST] = first_keys[sequence] + before * tuning.PART_KEYS
     last = bounds[1:] == ends[sequence]
-    parts[:, END] = np.where(last, lens[sequence], own + np.diff(bounds) * tuning.PART_KEYS)
-    counts = np.bincount(sequence, minlength=len(lens))
-    parts[:, PART] = np.arange(len(parts)) - (np.cumsum(counts) - counts)[sequence]
-    parts[:, NUM_PARTS] = counts[sequence]
-    lines = np.searchsorted(begins, cuts)
-    parts[:programs, FIRST_LINE], parts[:programs, END_LINE] = lines[:-1], lines[1:]
+    own[:, END] = np.where(last, lens[sequence], own[:, FIRST] + counts * tuning.PART_KEYS)
+    own[:, PART] = place - (np.cumsum(num_parts) - num_parts)[sequence]
+    own[:, NUM_PARTS] = num_parts[sequence]
+    own[:, PLACE] = place
+    own[:, NEXT] = np.append(np.where(first, -1, lines)[1:], -1)
+    parts = np.full((num_firsts + len(own) - shares, COLUMNS), -1, dtype=np.int32)
+    parts[lines] = own
     return parts
 
 
 def num_programs(num_kv_heads: int, num_cores: int) -> int:
-    """Programs that share the keys of a KV head."""
-    return max(tuning.PROGRAMS_PER_CORE * num_cores // num_kv_heads, 1)
+    """The most programs that share the keys of a KV head."""
+    return max(tuning.MAX_PROGRAMS_PER_CORE * num_cores // num_kv_heads, 1)
 
 
 def max_parts(num_sequences: int, num_kv_heads: int, num_cores: int) -> int:
-    """No plan for so many sequences has more parts."""
+    """No plan for so many sequences has more lines."""
     return num_sequences + num_programs(num_kv_heads, num_cores)

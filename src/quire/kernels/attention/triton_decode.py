@@ -21,7 +21,17 @@ import triton.language as tl
 from torch import Tensor
 
 from quire.kernels.attention import tuning
-from quire.kernels.attention.parts import COLUMNS, END, FIRST, NUM_PARTS, PART, ROW, SEQ_LEN, TOKEN
+from quire.kernels.attention.parts import (
+    COLUMNS,
+    END,
+    FIRST,
+    NUM_PARTS,
+    PART,
+    PLACE,
+    ROW,
+    SEQ_LEN,
+    TOKEN,
+)
 from quire.kernels.attention.triton_attend import attend, none_seen, precision, scaled
 from quire.kernels.batch import AttentionBatch
 from quire.kernels.qkv.triton_heads import prepared_heads, stored
@@ -30,6 +40,7 @@ from quire.kernels.table import HeadNorm, Rope
 _TOKEN, _ROW, _SEQ_LEN = tl.constexpr(TOKEN), tl.constexpr(ROW), tl.constexpr(SEQ_LEN)
 _FIRST, _END = tl.constexpr(FIRST), tl.constexpr(END)
 _PART, _NUM_PARTS = tl.constexpr(PART), tl.constexpr(NUM_PARTS)
+_PLACE = tl.constexpr(PLACE)
 _COLUMNS = tl.constexpr(COLUMNS)
 
 
@@ -82,9 +93,8 @@ def _decode_kernel(
     PARTS: tl.constexpr,
     DIM: tl.constexpr,
 ) -> None:
-    item = tl.program_id(0)
     kv_head = tl.program_id(1)
-    own = parts + item * _COLUMNS
+    own = parts + tl.program_id(0) * _COLUMNS
     token = tl.load(own + _TOKEN).to(tl.int64)
     row = tl.load(own + _ROW)
     seq_len = tl.load(own + _SEQ_LEN)
@@ -175,7 +185,8 @@ def _decode_kernel(
             result = (acc / tl.where(used, total, 1.0)[:, None]).to(out.dtype.element_ty)
             tl.store(out + place[:, None] * head_dim + dims[None, :], result, mask=mask)
         else:
-            place = item.to(tl.int64) * num_heads + head  # in [W, H]
+            index = tl.load(own + _PLACE)
+            place = index.to(tl.int64) * num_heads + head  # in [W, H]
             tl.store(maxima + place, maximum, mask=used)
             tl.store(totals + place, total, mask=used)
             tl.store(partial + place[:, None] * head_dim + dims[None, :], acc, mask=mask)
@@ -188,7 +199,7 @@ def _decode_kernel(
                     maxima,
                     totals,
                     out + token * num_heads * head_dim,
-                    item - part,
+                    index - part,
                     num_parts,
                     kv_head * GROUP,
                     num_heads,

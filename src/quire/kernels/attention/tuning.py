@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 PART_KEYS = 64  # parts are multiples of it: fewer keys cost more to join than they save
-PROGRAMS_PER_CORE = 2  # decode programs wanted per multiprocessor
+MAX_PROGRAMS_PER_CORE = 2  # decode programs per multiprocessor
 MAX_HEADS = 4096  # values of a group's heads and new key that `gluon_decode` has registers for
 DECODE_REGISTERS = 128  # of its threads, on average: two programs on a multiprocessor
 COPY_REGISTERS = 72
@@ -27,6 +27,11 @@ class Tile:
     num_stages: int
 
 
+def programs_per_core(sequences: float) -> int:
+    """For so many sequences per multiprocessor, each counted once for every KV head."""
+    return 1 if sequences <= 2 else MAX_PROGRAMS_PER_CORE
+
+
 @dataclass(frozen=True, slots=True)
 class Ring:
     """What `gluon_decode` holds in flight: `stages` tiles of `keys`, copied by `warps`."""
@@ -36,10 +41,10 @@ class Ring:
     warps: int
 
 
-def decode_ring(head_dim: int) -> Ring:
-    """For heads padded to `head_dim`: 96 KB, so that two programs fit a multiprocessor."""
+def decode_ring(head_dim: int, page_bytes: int) -> Ring:
+    """For heads padded to `head_dim` in pages of items of `page_bytes`."""
     keys = 64 if head_dim <= 128 else 32
-    return Ring(keys, 98304 // (4 * keys * head_dim), 4)
+    return Ring(keys, 65536 // (2 * page_bytes * keys * head_dim), 4)
 
 
 def prefill_tile(query_len: int, group: int, head_dim: int, dtype: torch.dtype) -> Tile:
