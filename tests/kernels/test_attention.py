@@ -17,6 +17,7 @@ from quire.kernels.attention.blocks import ROWS, plan_blocks
 from quire.kernels.attention.parts import (
     END,
     FIRST,
+    LEADS,
     NEXT,
     NUM_PARTS,
     PART,
@@ -432,16 +433,17 @@ def test_parts_cover_every_key_in_equal_shares(
         keys = own[:, END] - own[:, FIRST]
         keys[-1] -= 1  # the new one is not read from a page
         tiles[of] = np.maximum(-(-keys // PART_KEYS), 1)
-    real = parts[:, TOKEN] >= 0
-    assert sorted(parts[real, PLACE]) == list(range(real.sum()))
+    assert sorted(parts[:, PLACE]) == list(range(len(parts)))
     work, done = [], []
-    for program in range(num_programs(num_kv_heads, 132)):
-        line, own = program, []
-        while line >= 0 and real[line]:
+    for program in range(min(num_programs(len(lens), num_kv_heads, 132), len(parts))):
+        leads = parts[program, LEADS]
+        assert leads in (parts[program, TOKEN], -1)
+        line, own = program if leads >= 0 else -1, []
+        while line >= 0:
             own.append(line)
             line = parts[line, NEXT]
         work.append(tiles[own].sum())
         done += own
-    assert sorted(done) == np.flatnonzero(real).tolist()
+    assert sorted(done) == list(range(len(parts)))
     assert sum(work) == tiles.sum()
     assert max(work) - min(w for w in work if w) <= 1

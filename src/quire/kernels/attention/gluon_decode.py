@@ -35,7 +35,8 @@ except ImportError:  # Triton 3.6
 TOKEN, ROW, SEQ_LEN = gl.constexpr(plan.TOKEN), gl.constexpr(plan.ROW), gl.constexpr(plan.SEQ_LEN)
 FIRST, END = gl.constexpr(plan.FIRST), gl.constexpr(plan.END)
 PART, NUM_PARTS = gl.constexpr(plan.PART), gl.constexpr(plan.NUM_PARTS)
-PLACE, NEXT = gl.constexpr(plan.PLACE), gl.constexpr(plan.NEXT)
+PLACE, LEADS = gl.constexpr(plan.PLACE), gl.constexpr(plan.LEADS)
+NEXT = gl.constexpr(plan.NEXT)
 COLUMNS = gl.constexpr(plan.COLUMNS)
 
 
@@ -70,7 +71,7 @@ def _copy(
     stage = 0
     phase = 1
     own = parts + gl.program_id(1) * COLUMNS
-    token = gl.load(own + TOKEN)
+    token = gl.load(own + LEADS)
     while token >= 0:
         page_ids = page_table + gl.load(own + ROW).to(gl.int64) * table_stride
         low = gl.load(own + FIRST)
@@ -129,7 +130,6 @@ def _attend(
     MEMBERS: gl.constexpr,
     PARTS: gl.constexpr,
     PDL: gl.constexpr,
-    LATE: gl.constexpr,
 ) -> None:
     q, k, v, q_weight, k_weight, table = operands
     out, partial, weights_of, arrivals = outputs
@@ -155,7 +155,7 @@ def _attend(
     stage = 0
     phase = 0
     own = parts + gl.program_id(1) * COLUMNS
-    token = gl.load(own + TOKEN).to(gl.int64)
+    token = gl.load(own + LEADS).to(gl.int64)
     while token >= 0:
         row = gl.load(own + ROW)
         seq_len = gl.load(own + SEQ_LEN)
@@ -243,8 +243,6 @@ def _attend(
             if stage == STAGES:
                 stage = 0
                 phase ^= 1
-        if PDL and LATE:
-            gdc_launch_dependents()
         total = gl.sum(sums, axis=1)
         acc = acc / total[:, None]
         if num_parts == 1:
@@ -408,9 +406,8 @@ def decode_kernel(
     COPY_WARPS: gl.constexpr,
     COPY_REGISTERS: gl.constexpr,
     PDL: gl.constexpr,
-    LATE: gl.constexpr,
 ) -> None:
-    if PDL and not LATE:
+    if PDL:
         gdc_launch_dependents()
     kv_head = gl.program_id(0)
     page_dtype: gl.constexpr = k_pages.dtype.element_ty
@@ -480,7 +477,6 @@ def decode_kernel(
                     MEMBERS,
                     PARTS,
                     PDL,
-                    LATE,
                 ),
             ),
             (

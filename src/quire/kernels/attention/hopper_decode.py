@@ -12,8 +12,6 @@ from quire.kernels.batch import AttentionBatch
 from quire.kernels.table import HeadNorm, Rope
 from quire.kernels.triton_chain import UNCHAINED, chained
 
-CHAIN, LATE = 1, False
-
 
 def serves(q: Tensor, k_pages: Tensor) -> bool:
     """Whether `decode` takes the call."""
@@ -49,7 +47,7 @@ def decode(
     new_k, new_v = q if k is None else k, q if v is None else v
     if softcap is not None:
         scale *= 2 / softcap
-    programs = num_programs(num_kv_heads, num_cores(q.device))
+    programs = min(num_programs(num_tokens, num_kv_heads, num_cores(q.device)), num_parts)
     decode_kernel[(num_kv_heads, programs)](
         q,
         new_k,
@@ -101,6 +99,5 @@ def decode(
         COPY_REGISTERS=tuning.COPY_REGISTERS,
         num_warps=4,
         maxnreg=tuning.DECODE_REGISTERS,
-        LATE=LATE,
-        **(chained(q) if num_tokens <= CHAIN and k is not None else UNCHAINED),
+        **(chained(q) if num_tokens > 1 and k is not None else UNCHAINED),
     )

@@ -13,9 +13,10 @@ from quire.kernels.attention import tuning
 
 # Columns of a part: the sequence's token in the step, its row in the page table, its length, the
 # part's keys [FIRST, END), the part's index and the number of the sequence's parts, its place
-# among all parts, sequence by sequence, and the line of the same program's next part or -1.
-TOKEN, ROW, SEQ_LEN, FIRST, END, PART, NUM_PARTS, PLACE, NEXT = range(9)
-COLUMNS = 9
+# among all parts, sequence by sequence, the token again in a program's first part and -1 in
+# others, and the line of the program's next part or -1.
+TOKEN, ROW, SEQ_LEN, FIRST, END, PART, NUM_PARTS, PLACE, LEADS, NEXT = range(10)
+COLUMNS = 10
 
 
 def plan_parts(
@@ -28,8 +29,8 @@ def plan_parts(
 ) -> np.ndarray:
     """[W, COLUMNS] int32: the parts of the sequences of one query.
 
-    Line p is the first part of program p, of `num_programs` for each KV head, or all -1 if it has
-    none; the others follow.
+    Line p is the first part of program p, of at most `num_programs` for each KV head; parts that
+    are not a program's first follow.
 
     Args:
         query_starts: [S + 1] int32; rows, seq_lens: [S] int32. As in `AttentionBatch`.
@@ -42,8 +43,7 @@ def plan_parts(
     tiles = np.maximum(-(-(lens - 1 - first_keys) // tuning.PART_KEYS), 1)
     ends = np.cumsum(tiles)
     total = int(tiles.sum())
-    per_core = tuning.programs_per_core(len(lens) * num_kv_heads / num_cores)
-    shares = min(max(per_core * num_cores // num_kv_heads, 1), total)
+    shares = min(num_programs(len(lens), num_kv_heads, num_cores), total)
     cuts = np.arange(shares + 1) * total // shares
     bounds = np.union1d(ends, cuts)  # where parts begin, and the end of the last
     begins, counts = bounds[:-1], np.diff(bounds)
@@ -52,29 +52,29 @@ def plan_parts(
     num_parts = np.bincount(sequence, minlength=len(lens))
     place = np.arange(len(begins))
     first = np.isin(begins, cuts)  # of its program's parts
-    num_firsts = num_programs(num_kv_heads, num_cores)
-    lines = np.where(first, np.cumsum(first) - 1, num_firsts + np.cumsum(~first) - 1)
-    own = np.empty((len(begins), COLUMNS), dtype=np.int32)
-    own[:, TOKEN] = query_starts[single[sequence]]
-    own[:, ROW] = rows[single[sequence]]
-    own[:, SEQ_LEN] = lens[sequence]
-    own[:, FIRST] = first_keys[sequence] + before * tuning.PART_KEYS
+    lines = np.where(first, np.cumsum(first) - 1, shares + np.cumsum(~first) - 1)
+    parts = np.empty((len(begins), COLUMNS), dtype=np.int32)
+    parts[lines, TOKEN] = query_starts[single[sequence]]
+    parts[lines, ROW] = rows[single[sequence]]
+    parts[lines, SEQ_LEN] = lens[sequence]
+    low = first_keys[sequence] + before * tuning.PART_KEYS
     last = bounds[1:] == ends[sequence]
-    own[:, END] = np.where(last, lens[sequence], own[:, FIRST] + counts * tuning.PART_KEYS)
-    own[:, PART] = place - (np.cumsum(num_parts) - num_parts)[sequence]
-    own[:, NUM_PARTS] = num_parts[sequence]
-    own[:, PLACE] = place
-    own[:, NEXT] = np.append(np.where(first, -1, lines)[1:], -1)
-    parts = np.full((num_firsts + len(own) - shares, COLUMNS), -1, dtype=np.int32)
-    parts[lines] = own
+    parts[lines, FIRST] = low
+    parts[lines, END] = np.where(last, lens[sequence], low + counts * tuning.PART_KEYS)
+    parts[lines, PART] = place - (np.cumsum(num_parts) - num_parts)[sequence]
+    parts[lines, NUM_PARTS] = num_parts[sequence]
+    parts[lines, PLACE] = place
+    parts[lines, LEADS] = np.where(first, parts[lines, TOKEN], -1)
+    parts[lines, NEXT] = np.append(np.where(first, -1, lines)[1:], -1)
     return parts
 
 
-def num_programs(num_kv_heads: int, num_cores: int) -> int:
-    """The most programs that share the keys of a KV head."""
-    return max(tuning.MAX_PROGRAMS_PER_CORE * num_cores // num_kv_heads, 1)
+def num_programs(num_sequences: int, num_kv_heads: int, num_cores: int) -> int:
+    """How many programs share the keys of a KV head."""
+    per_core = tuning.programs_per_core(num_sequences * num_kv_heads / num_cores)
+    return max(per_core * num_cores // num_kv_heads, 1)
 
 
 def max_parts(num_sequences: int, num_kv_heads: int, num_cores: int) -> int:
-    """No plan for so many sequences has more lines."""
-    return num_sequences + num_programs(num_kv_heads, num_cores)
+    """No plan for so many sequences has more parts."""
+    return num_sequences + num_programs(num_sequences, num_kv_heads, num_cores)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 
 PART_KEYS = 64  # parts are multiples of it: fewer keys cost more to join than they save
-MAX_PROGRAMS_PER_CORE = 2  # decode programs per multiprocessor
 MAX_HEADS = 4096  # values of a group's heads and new key that `gluon_decode` has registers for
 DECODE_REGISTERS = 128  # of its threads, on average: two programs on a multiprocessor
 COPY_REGISTERS = 72
@@ -28,8 +27,12 @@ class Tile:
 
 
 def programs_per_core(sequences: float) -> int:
-    """For so many sequences per multiprocessor, each counted once for every KV head."""
-    return 1 if sequences <= 2 else MAX_PROGRAMS_PER_CORE
+    """For so many sequences per multiprocessor, each counted once for every KV head.
+
+    Two hide each other's beginnings of sequences. With few of these one has less to join, and
+    small launches reach distinct multiprocessors.
+    """
+    return 1 if sequences <= 2 else 2
 
 
 @dataclass(frozen=True, slots=True)
