@@ -12,7 +12,7 @@ import torch
 PART_KEYS = 64  # parts are multiples of it: fewer keys cost more to join than they save
 MAX_HEADS = 4096  # values of a group's heads and new key that `gluon_decode` has registers for
 DECODE_REGISTERS = 128  # of its threads, on average: two programs on a multiprocessor
-COPY_REGISTERS = 72
+COPY_REGISTERS = 56
 JOIN_TILE = 8192  # fp32 values that it reads at a time
 
 
@@ -45,8 +45,8 @@ class Ring:
 
 
 def decode_ring(head_dim: int, page_bytes: int) -> Ring:
-    """For heads padded to `head_dim` in pages of items of `page_bytes`."""
-    keys = 64 if head_dim <= 128 else 32
+    """For heads padded to `head_dim` in pages of items of `page_bytes`: 64 KB in flight."""
+    keys = (64 if head_dim <= 128 else 32) * 2 // page_bytes
     return Ring(keys, 65536 // (2 * page_bytes * keys * head_dim), 4)
 
 
