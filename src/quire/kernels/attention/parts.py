@@ -42,30 +42,44 @@ def plan_parts(
     first_keys = np.zeros_like(lens) if window is None else np.maximum(lens - window, 0)
     tiles = np.maximum(-(-(lens - 1 - first_keys) // tuning.PART_KEYS), 1)
     ends = np.cumsum(tiles)
-    total = int(tiles.sum())
+    begins = ends - tiles
+    total = int(ends[-1])
     shares = min(num_programs(len(lens), num_kv_heads, num_cores), total)
-    cuts = np.arange(shares + 1) * total // shares
-    bounds = np.union1d(ends, cuts)  # where parts begin, and the end of the last
-    begins, counts = bounds[:-1], np.diff(bounds)
-    sequence = np.searchsorted(ends, begins, side="right")
-    before = begins - (ends - tiles)[sequence]  # of the sequence's tiles
-    num_parts = np.bincount(sequence, minlength=len(lens))
-    place = np.arange(len(begins))
-    first = np.isin(begins, cuts)  # of its program's parts
-    lines = np.where(first, np.cumsum(first) - 1, shares + np.cumsum(~first) - 1)
-    parts = np.empty((len(begins), COLUMNS), dtype=np.int32)
-    parts[lines, TOKEN] = query_starts[single[sequence]]
-    parts[lines, ROW] = rows[single[sequence]]
-    parts[lines, SEQ_LEN] = lens[sequence]
-    low = first_keys[sequence] + before * tuning.PART_KEYS
-    last = bounds[1:] == ends[sequence]
-    parts[lines, FIRST] = low
-    parts[lines, END] = np.where(last, lens[sequence], low + counts * tuning.PART_KEYS)
-    parts[lines, PART] = place - (np.cumsum(num_parts) - num_parts)[sequence]
-    parts[lines, NUM_PARTS] = num_parts[sequence]
-    parts[lines, PLACE] = place
-    parts[lines, LEADS] = np.where(first, parts[lines, TOKEN], -1)
-    parts[lines, NEXT] = np.append(np.where(first, -1, lines)[1:], -1)
+    # Program p takes tiles [p * total // shares, (p + 1) * total // shares), so tile t is of
+    # program ((t + 1) * shares - 1) // total.
+    first_programs = ((begins + 1) * shares - 1) // total
+    counts = (ends * shares - 1) // total - first_programs + 1
+    num_before = np.cumsum(counts) - counts
+    by_sequence = np.array(
+        (query_starts[single], rows[single], lens, first_keys, begins, ends, first_programs, counts,
+         num_before)
+    )  # fmt: skip
+    token, row, seq_len, first_key, begin, end, program, num_parts, before = np.repeat(
+        by_sequence, counts, axis=1
+    )
+    place = np.arange(len(token))
+    part = place - before
+    program += part
+    low = np.maximum(begin, program * total // shares)
+    high = np.minimum(end, (program + 1) * total // shares)
+    leads = np.diff(program, prepend=-1) > 0
+    line = np.where(leads, program, shares - 1 + np.cumsum(~leads))
+    following = np.append(np.where(leads, -1, line)[1:], -1)
+    parts = np.empty((len(line), COLUMNS), dtype=np.int32)
+    parts[line] = np.array(
+        (
+            token,
+            row,
+            seq_len,
+            first_key + (low - begin) * tuning.PART_KEYS,
+            np.where(high == end, seq_len, first_key + (high - begin) * tuning.PART_KEYS),
+            part,
+            num_parts,
+            place,
+            np.where(leads, token, -1),
+            following,
+        )
+    ).T
     return parts
 
 
