@@ -10,8 +10,13 @@ keeps the memory waiting. The program that finishes a sequence's last part joins
 In a chained launch (`triton_chain`) the copies start while the projection of q, k and v still
 runs: the keys and values of earlier steps are no output of it.
 
-Shapes: q [T, H, D], k and v [T, K, D], pages [N, K, P, D], all of one 16-bit type.
-Bytes: keys and values of every visible token once, 2 * K * D * itemsize each.
+Shapes: q [T, H, D], k and v [T, K, D] of a 16-bit type, pages [N, K, P, D] of the same one or of
+8 bits, which are widened to fp16 on their way to the tensor cores.
+Bytes: keys and values of every visible token once, 2 * K * D * itemsize each; a multiprocessor
+has 64 or 128 KB of them on their way, where latency times bandwidth is about 40.
+H200 (4.29 TB/s), bf16, 32 / 8 heads of 128, 1060 tokens each, in a CUDA graph with cold L2, the
+launch included, us and share of the bandwidth: 1 sequence 6.7, 8 14.5 = 56%, 32 39 = 83%, 64 72 =
+91%, 128 136 = 95%, 256 264 = 98%; one of 16,000 22 = 69%.
 """
 
 from triton.experimental import gluon

@@ -10,9 +10,9 @@ normalises and rotates its queries and the new key. The one with the sequence's 
 it, and attends to it from registers.
 
 Bytes: keys and values of every visible token once, 2 * K * D * itemsize each.
-`benchmarks/kernels.py attention` measures the share of the memory bandwidth. In a decode step of
-Llama-8B on an H200 (4.29 TB/s), 1060 tokens each: 22.4 us at 8 sequences = 36%, 44 us at 32 =
-73%; 14.3 us at one, a chain of latencies: keys and values that wait in L2 make it no shorter.
+On an H200 (4.29 TB/s) `gluon_decode` takes what it can in this kernel's place. There this one
+takes 11.2 us for one sequence of 1060 tokens of Llama-8B, 24 for 8 (34%), 41 for 32 (78%), 153
+for 128 (85%), 287 for 256 (90%), of 8-bit pages 11.7, 26, 40, 159 and 290 us.
 """
 
 import torch

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 import torch
 
 PART_KEYS = 64  # parts are multiples of it: fewer keys cost more to join than they save
-MAX_HEADS = 4096  # values of a group's heads and new key that `gluon_decode` has registers for
-DECODE_REGISTERS = 128  # of its threads, on average: two programs on a multiprocessor
+JOIN_TILE = 8192  # fp32 values of parts that are read at a time when a sequence's are joined
+# Of `gluon_decode`: the values of a group's heads and new key that it has registers for; those of
+# its threads on average, for two programs on a multiprocessor, and of the copying ones.
+MAX_HEADS = 4096
+DECODE_REGISTERS = 128
 COPY_REGISTERS = 56
-JOIN_TILE = 8192  # fp32 values that it reads at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,9 @@ class Tile:
 def programs_per_core(sequences: float) -> int:
     """For so many sequences per multiprocessor, each counted once for every KV head.
 
-    Two hide each other's beginnings of sequences. With few of these one has less to join, and
-    small launches reach distinct multiprocessors.
+    Two hide each other's beginnings of sequences; one has less to join. H200, 32 / 8 heads of
+    128, us with one and with two: 8 x 1060 14.5 and 15.9, 32 x 1060 39 and 41, 128 x 1060 143 and
+    138, 256 x 200 90 and 64.
     """
     return 1 if sequences <= 2 else 2
 
