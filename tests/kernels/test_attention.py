@@ -15,15 +15,22 @@ from torch import Tensor
 
 from quire.kernels.attention.blocks import ROWS, plan_blocks
 from quire.kernels.attention.parts import (
+    END,
+    FIRST,
+    LEADS,
+    NEXT,
     NUM_PARTS,
     PART,
+    PLACE,
     ROW,
     SEQ_LEN,
     TOKEN,
     max_parts,
+    num_programs,
     plan_parts,
 )
 from quire.kernels.attention.reference import attention as reference_attention
+from quire.kernels.attention.tuning import PART_KEYS
 from quire.kernels.select import triton_ops
 from quire.kernels.table import HeadNorm, Ops, Rope
 
@@ -71,6 +78,7 @@ CASES: dict[str, dict[str, Any]] = {
 IN_16_BITS = (
     list(CASES) if torch.cuda.is_available() else ["mixed", "decode", "soft cap", "head 80"]
 )
+IN_16_BITS_ON_A_GPU = [torch.bfloat16] if torch.cuda.is_available() else []
 CASES_BY_DTYPE = [
     *((name, torch.float32) for name in CASES),
     *((name, dtype) for dtype in (torch.bfloat16, torch.float16) for name in IN_16_BITS),
@@ -153,6 +161,31 @@ def test_more_blocks_than_the_device_takes_at_once(
         check(native_ops.attention(*arguments), expected)
 
 
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "head_dim"),
+    [(32, 8, 128), (16, 1, 128), (8, 1, 256), (12, 12, 80), (32, 2, 64), (7, 1, 112)],
+)
+def test_a_step_of_decodes_shared_by_many_programs(
+    native_ops: Ops,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    paged_case: Callable[..., Any],
+    check: Check,
+    poison: None,
+) -> None:
+    """Programs with several sequences, sequences with several programs; twice, since counts of
+    the first call would show in the second."""
+    lens = [(1, n) for n in (1, 2, 1000, 64, 65, 3000, 66, 129, 700, 5)]
+    sizes = {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, "page_size": 16}
+    case = paged_case(lens, **sizes, dtype=torch.bfloat16)
+    arguments = (case.q, case.k_pages, case.v_pages, case.batch, 0.1, None, None)
+    expected = reference_attention(*arguments)
+    for _ in range(2):
+        check(native_ops.attention(*arguments), expected)
+    assert not case.batch.arrivals.any()
+
+
 @pytest.mark.parametrize("window", [None, 300])
 def test_long_contexts_split_their_keys(
     ops: Ops, window: int | None, paged_case: Callable[..., Any], check: Check, poison: None
@@ -173,15 +206,16 @@ def test_long_contexts_split_their_keys(
         {"lens": DECODE, "rope": "pairs", "window": 17, "softcap": 2.0},
         {"lens": [(1, 300), (1, 3)], "rope": "part", "head_dim": 80, "page_size": 16},
         {"lens": [(1, 9), (1, 290)], "rope": None, "heads": 6, "kv_heads": 2},
-        # The last part of 129 keys holds the new one alone.
         {"lens": [(1, 129)], "rope": "halves", "heads": 16, "kv_heads": 1, "dtype": torch.float16},
         {"lens": DECODE, "rope": "halves", "window": 1, "dtype": torch.float16},
     ],
     ids=["halves", "pairs, window", "part of a head", "no rope", "group of 16", "window of one"],
 )
+@pytest.mark.parametrize("as_dtype", [torch.float32, *IN_16_BITS_ON_A_GPU], ids=str)
 def test_decode_attention_prepares_its_heads(
     reference: Ops,
     settings: dict[str, Any],
+    as_dtype: torch.dtype,
     norm_offset: float | None,
     paged_case: Callable[..., Any],
     device: torch.device,
@@ -190,7 +224,7 @@ def test_decode_attention_prepares_its_heads(
     poison: None,
 ) -> None:
     """One launch against prepare_qkv and attention one after the other."""
-    settings = dict(settings)
+    settings = {"dtype": as_dtype} | settings
     kind, softcap = settings.pop("rope"), settings.pop("softcap", None)
     case = paged_case(**settings)
     kv_heads, head_dim = case.k_pages.shape[1], case.k_pages.shape[3]
@@ -370,32 +404,46 @@ def test_blocks_cover_every_row_once_the_longest_first(group: int, window: int |
         assert keys == sorted(keys, reverse=True)
 
 
-def test_parts_fill_the_device_and_cover_every_key() -> None:
-    """A small batch is cut finely, a large one not at all, a long sequence among short ones is."""
-
-    def counts(lens: list[int], window: int | None = None) -> list[int]:
-        seq_lens = np.array([1, *lens], np.int32)
-        starts = np.array([0, *range(3, 4 + len(lens))], np.int32)  # the first one prefills
-        rows = np.arange(len(seq_lens), dtype=np.int32)[::-1]
-        parts = plan_parts(starts, rows, seq_lens, window, num_kv_heads=8, num_cores=132)
-        assert len(parts) <= max_parts(len(seq_lens), 8, 132)
-        found = []
-        for sequence in range(1, len(seq_lens)):
-            own = parts[parts[:, TOKEN] == starts[sequence]]
-            assert (own[:, ROW] == rows[sequence]).all()
-            assert (own[:, SEQ_LEN] == seq_lens[sequence]).all()
-            assert own[:, PART].tolist() == list(range(len(own)))
-            assert (own[:, NUM_PARTS] == len(own)).all()
-            found.append(len(own))
-        assert sum(found) == len(parts)
-        return found
-
-    assert counts([8192]) == [32]
-    assert counts([500]) == [4]
-    assert counts([20, 1]) == [1, 1]
-    assert counts([1024] * 256) == [1] * 256
-    assert counts([1 << 20], window=300) == [3]
-    long, *short = counts([100_000] + [500] * 63)
-    assert long > 15
-    assert short == [1] * 63
-    assert counts([]) == []
+@pytest.mark.parametrize("num_kv_heads", [1, 8, 300])
+@pytest.mark.parametrize("window", [None, 300])
+@pytest.mark.parametrize(
+    "lens", [[8192], [500], [20, 1], [1024] * 256, [1 << 20], [100_000] + [500] * 63, [1, 65, 66]]
+)
+def test_parts_cover_every_key_in_equal_shares(
+    lens: list[int], window: int | None, num_kv_heads: int
+) -> None:
+    seq_lens = np.array([1, *lens], np.int32)
+    starts = np.array([0, *range(3, 4 + len(lens))], np.int32)  # the first one prefills
+    rows = np.arange(len(seq_lens), dtype=np.int32)[::-1]
+    parts = plan_parts(starts, rows, seq_lens, window, num_kv_heads, num_cores=132)
+    assert len(parts) <= max_parts(len(seq_lens), num_kv_heads, 132)
+    tiles = np.zeros(len(parts), int)
+    for sequence in range(1, len(seq_lens)):
+        of = np.flatnonzero(parts[:, TOKEN] == starts[sequence])
+        of = of[np.argsort(parts[of, PART])]
+        own = parts[of]
+        assert (own[:, ROW] == rows[sequence]).all()
+        assert (own[:, SEQ_LEN] == seq_lens[sequence]).all()
+        assert own[:, PART].tolist() == list(range(len(own)))
+        assert (own[:, NUM_PARTS] == len(own)).all()
+        assert (np.diff(own[:, PLACE]) == 1).all()
+        assert own[0, FIRST] == max(seq_lens[sequence] - (window or 1 << 30), 0)
+        assert own[-1, END] == seq_lens[sequence]
+        assert (own[1:, FIRST] == own[:-1, END]).all()
+        keys = own[:, END] - own[:, FIRST]
+        keys[-1] -= 1  # the new one is not read from a page
+        tiles[of] = np.maximum(-(-keys // PART_KEYS), 1)
+    assert sorted(parts[:, PLACE]) == list(range(len(parts)))
+    work, done = [], []
+    for program in range(min(num_programs(len(lens), num_kv_heads, 132), len(parts))):
+        leads = parts[program, LEADS]
+        assert leads in (parts[program, TOKEN], -1)
+        line, own = program if leads >= 0 else -1, []
+        while line >= 0:
+            own.append(line)
+            line = parts[line, NEXT]
+        work.append(tiles[own].sum())
+        done += own
+    assert sorted(done) == list(range(len(parts)))
+    assert sum(work) == tiles.sum()
+    assert max(work) - min(w for w in work if w) <= 1

@@ -15,7 +15,7 @@ LOG2_E = 1.4426950408889634
 
 
 @functools.cache
-def _num_cores(device: torch.device) -> int:
+def num_cores(device: torch.device) -> int:
     """Multiprocessors of a Hopper, 0 of anything else."""
     if device.type != "cuda" or torch.version.cuda is None:
         return 0
@@ -26,15 +26,20 @@ def _num_cores(device: torch.device) -> int:
 
 def serves(q: Tensor, k_pages: Tensor, max_query_len: int) -> bool:
     """Whether `prefill` takes the call: for less than half a block of rows it has no gain."""
-    num_heads, head_dim = q.shape[1:]
+    group = q.shape[1] // k_pages.shape[1]
+    enough = max_query_len * group > blocks.ROWS // 2
+    return enough and k_pages.dtype == q.dtype and fits(q, k_pages)
+
+
+def fits(q: Tensor, k_pages: Tensor) -> bool:
+    """Whether these are what the kernels for Hopper read, on a Hopper."""
+    head_dim = q.shape[2]
     strides = (*q.stride()[:2], *k_pages.stride()[:3])
     return (
-        q.dtype == k_pages.dtype
-        and q.dtype.itemsize == 2
+        q.dtype.itemsize == 2
         and head_dim <= 256
         and all(size % 16 == 0 for size in (head_dim, *strides))
-        and max_query_len * (num_heads // k_pages.shape[1]) > blocks.ROWS // 2
-        and _num_cores(q.device) > 0
+        and num_cores(q.device) > 0
     )
 
 
@@ -63,7 +68,7 @@ def prefill(
     dim = max(64, power_of_2(head_dim))
     if softcap is not None:
         scale *= 2 / softcap
-    prefill_kernel[(min(num_items, _num_cores(q.device)),)](
+    prefill_kernel[(min(num_items, num_cores(q.device)),)](
         q,
         k_pages,
         v_pages,

@@ -1,18 +1,22 @@
-"""How decode attention cuts the keys of a step's sequences into parts. Integers on the host.
+"""How decode attention shares a step's keys out. Integers on the host.
 
-A part of one KV head is one program. Parts are sized by the keys of the whole batch, so that
-there are enough programs for the device whatever the lengths: a small batch is cut finely, a
-large one not at all, and one long sequence among short ones does not run alone at the end.
+The keys of all single-query sequences, laid end to end, are cut into equal shares, as many as
+there are programs for a KV head: a small batch is cut finely, and one long sequence among short
+ones does not run alone at the end. A *part* is what one program has of one sequence; most of a
+large batch's sequences are a single part. The newest key counts for nothing here, since it is
+attended to from registers, or costs one more tile.
 """
 
 import numpy as np
 
 from quire.kernels.attention import tuning
 
-# Columns of a part: the sequence's token in the step, its row in the page table, its length,
-# the part's index and the number of the sequence's parts.
-TOKEN, ROW, SEQ_LEN, PART, NUM_PARTS = range(5)
-COLUMNS = 5
+# Columns of a part: the sequence's token in the step, its row in the page table, its length, the
+# part's keys [FIRST, END), the part's index and the number of the sequence's parts, its place
+# among all parts, sequence by sequence, the token again in a program's first part and -1 in
+# others, and the line of the program's next part or -1.
+TOKEN, ROW, SEQ_LEN, FIRST, END, PART, NUM_PARTS, PLACE, LEADS, NEXT = range(10)
+COLUMNS = 10
 
 
 def plan_parts(
@@ -23,29 +27,68 @@ def plan_parts(
     num_kv_heads: int,
     num_cores: int,
 ) -> np.ndarray:
-    """[W, COLUMNS] int32: the parts of the sequences of one query, a sequence's in order.
+    """[W, COLUMNS] int32: the parts of the sequences of one query.
+
+    Line p is the first part of program p, of at most `num_programs` for each KV head; parts that
+    are not a program's first follow.
 
     Args:
         query_starts: [S + 1] int32; rows, seq_lens: [S] int32. As in `AttentionBatch`.
     """
     single = np.flatnonzero(np.diff(query_starts) == 1)
-    keys = seq_lens[single]
-    if window is not None:
-        keys = np.minimum(keys, window)
-    span = max(1.0, int(keys.sum()) * num_kv_heads / (tuning.PROGRAMS_PER_CORE * num_cores))
-    tiles = -(-keys // tuning.PART_KEYS)
-    counts = np.clip(np.rint(keys / span).astype(np.int64), 1, np.minimum(tiles, tuning.MAX_PARTS))
-    counts = -(-tiles // -(-tiles // counts))  # none is empty: parts are whole tiles
-    parts = np.empty((int(counts.sum()), COLUMNS), dtype=np.int32)
-    sequences = np.repeat(single, counts)
-    parts[:, TOKEN] = query_starts[sequences]
-    parts[:, ROW] = rows[sequences]
-    parts[:, SEQ_LEN] = seq_lens[sequences]
-    parts[:, PART] = np.arange(len(parts)) - np.repeat(np.cumsum(counts) - counts, counts)
-    parts[:, NUM_PARTS] = np.repeat(counts, counts)
+    if not len(single):
+        return np.empty((0, COLUMNS), dtype=np.int32)
+    lens = seq_lens[single].astype(np.int64)
+    first_keys = np.zeros_like(lens) if window is None else np.maximum(lens - window, 0)
+    tiles = np.maximum(-(-(lens - 1 - first_keys) // tuning.PART_KEYS), 1)
+    ends = np.cumsum(tiles)
+    begins = ends - tiles
+    total = int(ends[-1])
+    shares = min(num_programs(len(lens), num_kv_heads, num_cores), total)
+    # Program p takes tiles [p * total // shares, (p + 1) * total // shares), so tile t is of
+    # program ((t + 1) * shares - 1) // total.
+    first_programs = ((begins + 1) * shares - 1) // total
+    counts = (ends * shares - 1) // total - first_programs + 1
+    num_before = np.cumsum(counts) - counts
+    by_sequence = np.array(
+        (query_starts[single], rows[single], lens, first_keys, begins, ends, first_programs, counts,
+         num_before)
+    )  # fmt: skip
+    token, row, seq_len, first_key, begin, end, program, num_parts, before = np.repeat(
+        by_sequence, counts, axis=1
+    )
+    place = np.arange(len(token))
+    part = place - before
+    program += part
+    low = np.maximum(begin, program * total // shares)
+    high = np.minimum(end, (program + 1) * total // shares)
+    leads = np.diff(program, prepend=-1) > 0
+    line = np.where(leads, program, shares - 1 + np.cumsum(~leads))
+    following = np.append(np.where(leads, -1, line)[1:], -1)
+    parts = np.empty((len(line), COLUMNS), dtype=np.int32)
+    parts[line] = np.array(
+        (
+            token,
+            row,
+            seq_len,
+            first_key + (low - begin) * tuning.PART_KEYS,
+            np.where(high == end, seq_len, first_key + (high - begin) * tuning.PART_KEYS),
+            part,
+            num_parts,
+            place,
+            np.where(leads, token, -1),
+            following,
+        )
+    ).T
     return parts
+
+
+def num_programs(num_sequences: int, num_kv_heads: int, num_cores: int) -> int:
+    """How many programs share the keys of a KV head."""
+    per_core = tuning.programs_per_core(num_sequences * num_kv_heads / num_cores)
+    return max(per_core * num_cores // num_kv_heads, 1)
 
 
 def max_parts(num_sequences: int, num_kv_heads: int, num_cores: int) -> int:
     """No plan for so many sequences has more parts."""
-    return num_sequences + -(-tuning.PROGRAMS_PER_CORE * num_cores // num_kv_heads)
+    return num_sequences + num_programs(num_sequences, num_kv_heads, num_cores)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from quire.kernels.attention.triton_decode import decode
+from quire.kernels.attention import hopper_decode, triton_decode
 from quire.kernels.attention.triton_prefill import prefill
 from quire.kernels.batch import AttentionBatch
 from quire.kernels.table import HeadNorm, Rope
@@ -27,7 +27,7 @@ def attention(
     assert k_pages.stride() == v_pages.stride(), "keys and values must be laid out alike"
     planned = batch.parts is not None
     if batch.parts is not None and len(batch.parts):
-        decode(q, None, None, None, None, k_pages, v_pages, batch, scale, window, softcap, out)
+        _decode(q, None, None, None, None, k_pages, v_pages, batch, scale, softcap, out)
     if batch.max_query_len > 1 or not planned:
         prefill(q, k_pages, v_pages, batch, scale, window, softcap, out, skip_single=planned)
     return out
@@ -49,5 +49,23 @@ def decode_attention(
     """`prepare_qkv` and `attention` in one launch, for a step of sequences of one query each."""
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     if len(q):
-        decode(q, k, v, norm, rope, k_pages, v_pages, batch, scale, window, softcap, out)
+        _decode(q, k, v, norm, rope, k_pages, v_pages, batch, scale, softcap, out)
     return out
+
+
+def _decode(
+    q: Tensor,
+    k: Tensor | None,
+    v: Tensor | None,
+    norm: HeadNorm | None,
+    rope: Rope | None,
+    k_pages: Tensor,
+    v_pages: Tensor,
+    batch: AttentionBatch,
+    scale: float,
+    softcap: float | None,
+    out: Tensor,
+) -> None:
+    fast = hopper_decode.serves(q, k_pages)
+    chosen = hopper_decode.decode if fast else triton_decode.decode
+    chosen(q, k, v, norm, rope, k_pages, v_pages, batch, scale, softcap, out)

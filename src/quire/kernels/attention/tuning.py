@@ -9,10 +9,13 @@ from dataclasses import dataclass
 
 import torch
 
-PART_KEYS = 128  # parts are multiples of it: fewer keys cost more to join than they save
-PROGRAMS_PER_CORE = 2  # decode programs wanted per multiprocessor
-MAX_PARTS = 256  # bounds what the last program of a sequence has to join
-JOIN_TILE = 4096  # fp32 values that it reads at a time
+PART_KEYS = 64  # parts are multiples of it: fewer keys cost more to join than they save
+JOIN_TILE = 8192  # fp32 values of parts that are read at a time when a sequence's are joined
+# Of `gluon_decode`: the values of a group's heads and new key that it has registers for; those of
+# its threads on average, for two programs on a multiprocessor, and of the copying ones.
+MAX_HEADS = 4096
+DECODE_REGISTERS = 128
+COPY_REGISTERS = 56
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,31 @@ class Tile:
     keys: int
     num_warps: int
     num_stages: int
+
+
+def programs_per_core(sequences: float) -> int:
+    """For so many sequences per multiprocessor, each counted once for every KV head.
+
+    Two hide each other's beginnings of sequences; one has less to join. H200, 32 / 8 heads of
+    128, us with one and with two: 8 x 1060 14.5 and 15.9, 32 x 1060 39 and 41, 128 x 1060 143 and
+    138, 256 x 200 90 and 64.
+    """
+    return 1 if sequences <= 2 else 2
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """What `gluon_decode` holds in flight: `stages` tiles of `keys`, copied by `warps`."""
+
+    keys: int
+    stages: int
+    warps: int
+
+
+def decode_ring(head_dim: int, page_bytes: int) -> Ring:
+    """For heads padded to `head_dim` in pages of items of `page_bytes`: 64 KB in flight."""
+    keys = (64 if head_dim <= 128 else 32) * 2 // page_bytes
+    return Ring(keys, 65536 // (2 * page_bytes * keys * head_dim), 4)
 
 
 def prefill_tile(query_len: int, group: int, head_dim: int, dtype: torch.dtype) -> Tile:

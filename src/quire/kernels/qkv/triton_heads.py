@@ -11,6 +11,7 @@ def prepared_heads(
     used: tl.tensor,  # [R, 1]
     weight: tl.tensor,  # [D] or, one for each head, [R, 1] pointers to such; read if NORM
     rope: tl.tensor,  # [2 * half] the token's line of the table, read if ROTATE
+    dim: tl.tensor,  # [1, DIM]
     half: tl.tensor,
     head_dim: tl.tensor,
     eps: tl.tensor,
@@ -19,10 +20,8 @@ def prepared_heads(
     OFFSET: tl.constexpr,
     ROTATE: tl.constexpr,
     INTERLEAVED: tl.constexpr,
-    DIM: tl.constexpr,
 ) -> tl.tensor:
     """[R, DIM] in the dtype of `source`, zeros where unused. Rounded as the references round."""
-    dim = tl.arange(0, DIM)[None, :]
     mask = used & (dim < head_dim)
     # All loads before the first use, so that they are under way together.
     x = tl.load(source + dim, mask=mask, other=0.0)

@@ -65,6 +65,7 @@ def _qkv_kernel(
             used,
             q_weight,
             rope,
+            dim,
             half,
             head_dim,
             eps,
@@ -73,7 +74,6 @@ def _qkv_kernel(
             OFFSET,
             ROTATE,
             INTERLEAVED,
-            DIM,
         )
         tl.debug_barrier()  # in place: every thread has read what another one writes
         tl.store(place + dim, heads, mask=used & (dim < head_dim))
@@ -90,6 +90,7 @@ def _qkv_kernel(
                 used,
                 k_weight,
                 rope,
+                dim,
                 half,
                 head_dim,
                 eps,
@@ -98,7 +99,6 @@ def _qkv_kernel(
                 OFFSET,
                 ROTATE,
                 INTERLEAVED,
-                DIM,
             )
             source = v + token * v_token_stride + head * v_head_stride + dim
             values = tl.load(source, mask=mask, other=0.0)
