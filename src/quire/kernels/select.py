@@ -14,6 +14,7 @@ from quire.kernels.attention import reference as attention_reference
 from quire.kernels.attention.parts import max_parts, plan_parts
 from quire.kernels.experts import reference as experts_reference
 from quire.kernels.experts import torch_experts
+from quire.kernels.layers import cpp_layers
 from quire.kernels.matmul import cpp_matmul
 from quire.kernels.matmul import reference as matmul_reference
 from quire.kernels.norm import cpp_norm
@@ -54,7 +55,8 @@ def _announce(message: str) -> None:
 
 def reference_ops(reason: str) -> Ops:
     """Every op by its plain-torch reference, on any device torch has."""
-    names = (field for field in Ops.__dataclass_fields__ if field not in ("reasons", "by_parts"))
+    others = ("reasons", "layers", "by_parts")
+    names = (field for field in Ops.__dataclass_fields__ if field not in others)
     return Ops(
         rms_norm=norm_reference.rms_norm,
         add_rms_norm=norm_reference.add_rms_norm,
@@ -111,6 +113,7 @@ def cpp_ops(library: Library, reason: str) -> Ops:
         "linear": f"C++: bf16, int8 and int4 weights as they are held; {reason}",
         "gated_act": f"C++: one pass over gate and up, bf16 and fp32; {reason}",
         "sample": f"C++: thresholds by search instead of a sort; {reason}",
+        "layers": f"C++: all in one call, where they are of the common kind in bf16; {reason}",
     }
     return replace(
         fast,
@@ -121,6 +124,7 @@ def cpp_ops(library: Library, reason: str) -> Ops:
         linear=cpp_matmul.linear_of(library),
         gated_act=cpp_activation.gated_act_of(library),
         sample=cpp_sample.sample_of(library),
+        layers=cpp_layers.layers_of(library),
         reasons=fast.reasons | reasons,
     )
 

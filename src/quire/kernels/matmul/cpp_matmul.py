@@ -19,6 +19,11 @@ from quire.quant.layouts.layout import Dense, Layout
 from quire.quant.layouts.per_channel import Int8Channel
 
 
+def takes(weight: Layout) -> bool:
+    """Whether there is a kernel for the weight."""
+    return weight.dtype == torch.bfloat16 and isinstance(weight, Dense | Int8Channel | Int4Group)
+
+
 def linear_of(library: Library) -> Linear:
     """`linear` with the library's kernels."""
     dense = library.kernel("matmul_bf16", POINTER, SIZE, *[POINTER] * 3, *[SIZE] * 5)
@@ -29,9 +34,7 @@ def linear_of(library: Library) -> Linear:
         weight: Layout, bias: Tensor | None, activation: str | None
     ) -> Callable[[Tensor], Tensor]:
         """As `reference.linear`."""
-        if weight.dtype != torch.bfloat16 or not isinstance(
-            weight, Dense | Int8Channel | Int4Group
-        ):
+        if not takes(weight):
             return reference.linear(weight, bias, activation)
         outputs, inputs = weight.shape
         outputs //= 2 if activation else 1
