@@ -129,12 +129,24 @@ QUIRE_API void QUIRE_KERNEL(layers)(const QuireLayer* layers, int64_t count,
                                     uint16_t* inner, uint16_t* wide, int64_t tokens,
                                     int64_t hidden);
 
-/* A token for each row of logits [rows, size] fp32, rows `stride` apart, as kernels/sample says;
- * the other arrays are [rows]. */
-QUIRE_API void QUIRE_KERNEL(sample)(const float* logits, const float* temperature,
+/* A token for each row of logits [rows, size], rows `stride` apart, as kernels/sample says; the
+ * other arrays are [rows]. */
+QUIRE_API void QUIRE_KERNEL(sample)(const void* logits, const float* temperature,
                                     const int32_t* top_k, const float* top_p, const float* min_p,
                                     const int64_t* seed, const int64_t* positions, int64_t* tokens,
-                                    int64_t rows, int64_t size, int64_t stride);
+                                    int64_t rows, int64_t size, int64_t stride, int64_t bf16);
+
+/* kernels/stage: for `lines` sequences of one query, at position seq_lens - 1 (0: padding), what
+ * tokens and page_table hold for them; new_pages (-1: none) enter the table before. */
+QUIRE_API void QUIRE_KERNEL(stage)(const int32_t* tokens, int32_t* page_table, const int32_t* rows,
+                                   const int32_t* seq_lens, const int32_t* new_pages,
+                                   int64_t* token_ids, int64_t* positions, int64_t* slots,
+                                   int64_t lines, int64_t token_stride, int64_t table_stride,
+                                   int64_t page_size);
+
+/* `sampled`, or 0 for what is negative, to place seq_lens of its row. */
+QUIRE_API void QUIRE_KERNEL(append)(int32_t* tokens, const int32_t* rows, const int64_t* seq_lens,
+                                    const int64_t* sampled, int64_t lines, int64_t token_stride);
 
 #endif /* QUIRE_ISA */
 
