@@ -77,7 +77,8 @@ Stage = Callable[
     [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, int],
     None,
 ]
-# append(tokens [R, L] int32, rows [S] int32, seq_lens [S] int32 or int64, sampled [S] int64) -> None
+# append(tokens [R, L] int32, rows [S] int32, seq_lens [S] int32 or int64, sampled [S] int64)
+#   -> None
 Append = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 # plan_parts(query_starts [S + 1], rows [S], seq_lens [S], window, num_kv_heads) -> [W, 5], int32 on
 #   the host: what `AttentionBatch.parts` is to hold; at most max_parts(S, num_kv_heads) lines

@@ -158,8 +158,8 @@ def _linear(parts: LinearParts) -> _Linear:
 
 def _batch(batch: AttentionBatch) -> _Batch:
     return _Batch(
-        batch.host_query_lens.ctypes.data,
-        batch.host_seq_lens.ctypes.data,
+        batch.host_query_lens.__array_interface__["data"][0],  # .ctypes.data takes 30 us, cold
+        batch.seq_lens.data_ptr(),
         batch.rows.data_ptr(),
         batch.page_table.data_ptr(),
         batch.slots.data_ptr(),
