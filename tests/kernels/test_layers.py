@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from paged_steps import PagedModel
+from quire.kernels.batch import LayerCache
 from quire.kernels.select import cpp_ops
 from quire.kernels.table import LayerParts, Ops, RunLayers
 from quire.models.decoder import Decoder
@@ -83,20 +84,20 @@ def watched(ops: Ops) -> tuple[Ops, list[bool]]:
     """The ops, and for each run of layers that the op is asked for whether it takes it."""
     taken: list[bool] = []
 
-    def layers(parts: Sequence[LayerParts]) -> RunLayers | None:
+    def layers(parts: Sequence[LayerParts], caches: Sequence[LayerCache]) -> RunLayers | None:
         assert ops.layers is not None
-        run = ops.layers(parts)
+        run = ops.layers(parts, caches)
         taken.append(run is not None)
         return run
 
     return replace(ops, layers=layers), taken
 
 
-def steps(model: Decoder) -> list[Tensor]:
+def steps(model: Decoder, dtype: torch.dtype = torch.bfloat16) -> list[Tensor]:
     """Logits of prompts, chunks and decoding, alone and together; then the pages."""
     noise = torch.Generator().manual_seed(3)
     paged = PagedModel(model, max_len=256)
-    paged.caches = [(k.bfloat16(), v.bfloat16()) for k, v in paged.caches]
+    paged.caches = [(k.to(dtype), v.to(dtype)) for k, v in paged.caches]
 
     def ids(count: int) -> list[int]:
         return torch.randint(0, 131, (count,), generator=noise).tolist()
@@ -130,8 +131,13 @@ def test_what_is_of_another_kind_runs_one_by_one(kind: str) -> None:
 
 
 @pytest.mark.skipif(not SETS, reason="there are no C++ kernels")
-def test_fp32_runs_one_by_one() -> None:
+@pytest.mark.parametrize(
+    ("values", "pages"),
+    [(torch.float32, torch.float32), (torch.bfloat16, torch.float8_e4m3fn)],
+    ids=["fp32", "pages of 8 bits"],
+)
+def test_other_dtypes_run_one_by_one(values: torch.dtype, pages: torch.dtype) -> None:
     assert LIBRARY is not None
     together, taken = watched(cpp_ops(LIBRARY, "test"))
-    decoder(TOGETHER["llama"], together, dtype=torch.float32)
+    steps(decoder(TOGETHER["llama"], together, dtype=values), pages)
     assert taken == [False]

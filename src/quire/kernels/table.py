@@ -115,7 +115,7 @@ class NormParts:
 
 @dataclass(frozen=True, slots=True)
 class LinearParts:
-    """A linear layer: the weight, filled by the first step at the latest, and `bias` [out]."""
+    """A linear layer: the weight in its layout and `bias` [out]."""
 
     weight: Layout
     bias: Tensor | None
@@ -148,11 +148,12 @@ class LayerParts:
     group: int
 
 
-# run(x [T, E], inputs, caches of all layers) -> (delta, residual), whose sum leaves the last layer;
-#   it writes the step's keys and values
-RunLayers = Callable[[Tensor, StepInputs, Sequence[LayerCache]], tuple[Tensor, Tensor]]
-# layers(parts of all layers) -> what runs them, None if that is not for such as these
-Layers = Callable[[Sequence[LayerParts]], RunLayers | None]
+# run(x [T, E], inputs) -> (delta, residual), whose sum leaves the last layer; it writes the step's
+#   keys and values
+RunLayers = Callable[[Tensor, StepInputs], tuple[Tensor, Tensor]]
+# layers(parts and caches of all layers, everything in its place) -> what runs them, None if that is
+#   not for such as these
+Layers = Callable[[Sequence[LayerParts], Sequence[LayerCache]], RunLayers | None]
 
 
 @dataclass(frozen=True, slots=True)

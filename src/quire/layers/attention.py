@@ -55,6 +55,11 @@ class Attention(nn.Module):
         else:
             self._normalise = lambda q, k: (q_norm(q), k_norm(k))
 
+    @property
+    def plain(self) -> bool:
+        """Whether there is nothing between projection and `prepare_qkv`, nor after attention."""
+        return self._normalise is _no_norm and self._k_scale == self._v_scale == 1
+
     def scale_cache(self, k_scale: float, v_scale: float) -> None:
         """Hold keys and values divided by these from now on."""
         self._k_scale, self._v_scale = k_scale, v_scale

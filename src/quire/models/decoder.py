@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from quire.kernels.batch import AttentionBatch, LayerCache, StepInputs
-from quire.kernels.table import LayerParts, Ops, Rope, RunLayers
+from quire.kernels.table import LayerParts, Layers, Ops, Rope, RunLayers
 from quire.layers.attention import Attention
 from quire.layers.embedding import Embedder
 from quire.layers.experts import Experts
@@ -169,7 +169,9 @@ class Decoder(nn.Module):
         self.project_out = Linear(make.dense, hidden, dim) if dim != hidden else nn.Identity()
         self.head = Head(recipe.head, recipe.vocab_size, dim, tied, make)
         self._groups = group_of_layer(recipe.kv_groups())
-        self._run_layers = _together(self.layers, recipe, self._groups, ops) or self._one_by_one
+        self._layers_op = ops.layers
+        self._caches: Sequence[LayerCache] | None = None  # those that `_together` is for
+        self._together: RunLayers | None = None
         self.eval()
 
     def forward(self, inputs: StepInputs, kv: Sequence[LayerCache]) -> Tensor:
@@ -178,16 +180,20 @@ class Decoder(nn.Module):
         Writes this step's keys and values into `kv`, one pair of page tensors a layer.
         """
         x = self._embed(inputs.token_ids, inputs.positions)
-        return self._leave(*self._run_layers(x, inputs, kv))[0]
-
-    def _one_by_one(
-        self, x: Tensor, inputs: StepInputs, kv: Sequence[LayerCache]
-    ) -> tuple[Tensor, Tensor]:
-        """`kernels.table.RunLayers`."""
+        if self._layers_op is not None and self._caches is not kv:
+            self._caches, self._together = kv, self._described(self._layers_op, kv)
+        if self._together is not None:
+            return self._leave(*self._together(x, inputs))[0]
         delta = residual = x
         for layer, group, cache in zip(self.layers, self._groups, kv, strict=True):
             delta, residual = layer(delta, residual, inputs.positions, inputs.groups[group], cache)
-        return delta, residual
+        return self._leave(delta, residual)[0]
+
+    def _described(self, layers_op: Layers, kv: Sequence[LayerCache]) -> RunLayers | None:
+        """What runs all layers in one call, if the op is for layers and caches like these."""
+        described = map(_parts, self.layers, self.recipe.layers, self._groups)
+        parts = [layer for layer in described if layer is not None]
+        return layers_op(parts, kv) if len(parts) == len(self.layers) else None
 
     def scale_cache(self, scales: Mapping[int, tuple[float, float]]) -> None:
         """Hold keys and values of layers in the cache divided by (k_scale, v_scale)."""
@@ -223,17 +229,6 @@ def _make_layers(recipe: Recipe, ops: Ops, make: Maker, max_len: int) -> tuple[n
     return layers, stream_open
 
 
-def _together(
-    layers: nn.ModuleList, recipe: Recipe, groups: Sequence[int], ops: Ops
-) -> RunLayers | None:
-    """What runs all layers in one call, if the device has that for layers like these."""
-    if ops.layers is None:
-        return None
-    described = [_parts(*each) for each in zip(layers, recipe.layers, groups, strict=True)]
-    parts = [layer for layer in described if layer is not None]
-    return ops.layers(parts) if len(parts) == len(described) else None
-
-
 def _parts(layer: nn.Module, recipe: LayerRecipe, group: int) -> LayerParts | None:
     """What `layer` is made of, if it is of the kind that `LayerParts` stands for."""
     assert isinstance(layer, Layer)
@@ -244,7 +239,7 @@ def _parts(layer: nn.Module, recipe: LayerRecipe, group: int) -> LayerParts | No
         and norms.keys() == layer.norms.keys()
         and {"attention_norm", "mlp_norm"} <= norms.keys() <= LAYER_NORMS
         and recipe.attention_place.multiplier == recipe.mlp_place.multiplier == 1.0
-        and (heads.qk_norm is None or attention.head_norm is not None)
+        and attention.plain
     )
     if not common or not isinstance(mlp, GatedMlp) or not isinstance(recipe.mlp, MlpRecipe):
         return None

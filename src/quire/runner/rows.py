@@ -155,8 +155,9 @@ class DeviceRows:
         for group in range(num_groups):
             upload.add(self.plan_parts(group, query_starts, rows, seq_lens).ravel())
         query_starts_d, seq_lens_d, rows_d, *others = upload.send(self._caps, self._device)
-        made = torch.empty(2 + num_groups, count, dtype=torch.int64, device=self._device)
-        token_ids, positions, *slots = made.unbind(0)
+        width = count + count % 2  # aligned, see `aligned_ranges`
+        made = torch.empty(2 + num_groups, width, dtype=torch.int64, device=self._device)
+        token_ids, positions, *slots = made[:, :count].unbind(0)
         for table, new_pages_d, group_slots in zip(self.page_tables, others, slots):
             self.stage(table, rows_d, seq_lens_d, new_pages_d, token_ids, positions, group_slots)
         parts = [part.view(-1, COLUMNS) for part in others[num_groups:]]

@@ -65,23 +65,17 @@ def layers_of(library: Library) -> Layers:
     """The op with the library's kernel."""
     kernel = library.kernel("layers", POINTER, SIZE, *[POINTER] * 7, SIZE, SIZE)
 
-    def layers(parts: Sequence[LayerParts]) -> RunLayers | None:
+    def layers(parts: Sequence[LayerParts], caches: Sequence[LayerCache]) -> RunLayers | None:
         """None unless the kernels of each op take every one of the layers."""
-        if not parts or not all(_takes(layer) for layer in parts):
+        if not parts or not all(map(_takes, parts, caches)):
             return None
         inner = max(max(p.qkv.weight.shape[1], p.out.weight.shape[1]) for p in parts)
         wide = max(max(p.qkv.weight.shape[0], p.down.weight.shape[1]) for p in parts)
         described = (_Layer * len(parts))()
-        known: Sequence[LayerCache] | None = None
+        for to, layer, cache in zip(described, parts, caches, strict=True):
+            _describe(to, layer, cache)
 
-        def run(
-            x: Tensor, inputs: StepInputs, caches: Sequence[LayerCache]
-        ) -> tuple[Tensor, Tensor]:
-            nonlocal known
-            if caches is not known:  # the first step: everything is in its place now
-                for to, layer, cache in zip(described, parts, caches, strict=True):
-                    _describe(to, layer, cache)
-                known = caches
+        def run(x: Tensor, inputs: StepInputs) -> tuple[Tensor, Tensor]:
             batches = (_Batch * len(inputs.groups))(*map(_batch, inputs.groups))
             tokens, hidden = x.shape
             delta, residual = torch.empty_like(x), torch.empty_like(x)
@@ -98,7 +92,7 @@ def layers_of(library: Library) -> Layers:
     return layers
 
 
-def _takes(layer: LayerParts) -> bool:
+def _takes(layer: LayerParts, cache: LayerCache) -> bool:
     norms = (
         layer.attention_norm, layer.attention_after_norm, layer.mlp_norm, layer.mlp_after_norm
     )  # fmt: skip
@@ -107,7 +101,8 @@ def _takes(layer: LayerParts) -> bool:
         vectors += [layer.head_norm.q_weight, layer.head_norm.k_weight]
     linears = (layer.qkv, layer.out, layer.gate_up, layer.down)
     return (
-        cpp_attention.takes(torch.bfloat16, layer.head_dim)
+        all(pages.dtype == torch.bfloat16 for pages in cache)
+        and cpp_attention.takes(torch.bfloat16, layer.head_dim)
         and all(vector.dtype == torch.bfloat16 for vector in vectors)
         and all(cpp_matmul.takes(linear.weight) for linear in linears)
     )
@@ -115,7 +110,6 @@ def _takes(layer: LayerParts) -> bool:
 
 def _describe(to: Any, layer: LayerParts, cache: LayerCache) -> None:
     k_pages, v_pages = cache
-    assert k_pages.dtype == v_pages.dtype == torch.bfloat16, f"pages are {k_pages.dtype}"
     to.attention_norm = _norm(layer.attention_norm)
     to.attention_after_norm = _norm(layer.attention_after_norm)
     to.mlp_norm, to.mlp_after_norm = _norm(layer.mlp_norm), _norm(layer.mlp_after_norm)
