@@ -16,8 +16,6 @@ from quire.kernels.batch import AttentionBatch, LayerCache, StepInputs
 from quire.kernels.matmul import cpp_matmul
 from quire.kernels.table import LayerParts, Layers, LinearParts, NormParts, RunLayers
 from quire.platform.native import FLOAT, POINTER, SIZE, Library
-from quire.quant.layouts.int4_group import Int4Group
-from quire.quant.layouts.layout import Dense
 
 
 class _Linear(ctypes.Structure):
@@ -104,7 +102,7 @@ def _takes(layer: LayerParts, cache: LayerCache) -> bool:
         all(pages.dtype == torch.bfloat16 for pages in cache)
         and cpp_attention.takes(torch.bfloat16, layer.head_dim)
         and all(vector.dtype == torch.bfloat16 for vector in vectors)
-        and all(cpp_matmul.takes(linear.weight) for linear in linears)
+        and all(cpp_matmul.format_of(linear.weight) is not None for linear in linears)
     )
 
 
@@ -136,18 +134,13 @@ def _norm(parts: NormParts | None) -> _Norm:
 
 
 def _linear(parts: LinearParts) -> _Linear:
-    weight = parts.weight
-    outputs, inputs = weight.shape
-    data, *scale = (tensor.data_ptr() for tensor in weight.tensors().values())
-    return _Linear(
-        data,
-        scale[0] if scale else None,
-        None if parts.bias is None else parts.bias.data_ptr(),
-        0 if isinstance(weight, Dense) else 2 if isinstance(weight, Int4Group) else 1,
-        outputs,
-        inputs,
-        weight.group_size if isinstance(weight, Int4Group) else 0,
-    )
+    known = cpp_matmul.format_of(parts.weight)
+    assert known is not None
+    number, group = known
+    outputs, inputs = parts.weight.shape
+    data, *scale = (tensor.data_ptr() for tensor in parts.weight.tensors().values())
+    bias = None if parts.bias is None else parts.bias.data_ptr()
+    return _Linear(data, scale[0] if scale else None, bias, number, outputs, inputs, group)
 
 
 def _batch(batch: AttentionBatch) -> _Batch:

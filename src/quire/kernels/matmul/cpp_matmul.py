@@ -19,9 +19,18 @@ from quire.quant.layouts.layout import Dense, Layout
 from quire.quant.layouts.per_channel import Int8Channel
 
 
-def takes(weight: Layout) -> bool:
-    """Whether there is a kernel for the weight."""
-    return weight.dtype == torch.bfloat16 and isinstance(weight, Dense | Int8Channel | Int4Group)
+def format_of(weight: Layout) -> tuple[int, int] | None:
+    """What csrc/quire.h calls the weight: format and group; None if there is no kernel for it."""
+    if weight.dtype != torch.bfloat16:
+        return None
+    match weight:
+        case Dense():
+            return 0, 0
+        case Int8Channel():
+            return 1, 0
+        case Int4Group():
+            return 2, weight.group_size
+    return None
 
 
 def linear_of(library: Library) -> Linear:
@@ -34,7 +43,7 @@ def linear_of(library: Library) -> Linear:
         weight: Layout, bias: Tensor | None, activation: str | None
     ) -> Callable[[Tensor], Tensor]:
         """As `reference.linear`."""
-        if not takes(weight):
+        if format_of(weight) is None:
             return reference.linear(weight, bias, activation)
         outputs, inputs = weight.shape
         outputs //= 2 if activation else 1
