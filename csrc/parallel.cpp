@@ -1,7 +1,6 @@
 // Where the threads come from: torch's OpenMP runtime, or a small pool of our own.
 #include "parallel.h"
 
-#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
@@ -28,72 +27,84 @@ inline void relax() {
 #endif
 }
 
-// Workers spin this long for the next task before they sleep: between two kernels of a step, not
-// between steps.
+// Threads without a task spin this long before they let others have their core.
 constexpr int kSpins = 2000;
 
+// Threads that wait for tasks of one that has them. A helper that comes too late, because another
+// process has its core, misses the task and is not waited for.
+class Crew {
+  public:
+    // Runs the task here and in the helpers that come before it is done. One caller at a time.
+    void run(Task task, void* context) {
+        task_ = task, context_ = context;
+        const uint32_t before = state_.load(std::memory_order_relaxed);
+        state_.store((before / kTask + 1) * kTask + kOpen, std::memory_order_release);
+        state_.notify_all();
+        task(context);
+        uint32_t state = state_.fetch_and(~kOpen, std::memory_order_acq_rel);
+        for (int spins = 0; state % kOpen != 0; state = state_.load(std::memory_order_acquire))
+            ++spins < kSpins ? relax() : std::this_thread::yield();
+    }
+
+    // Lets the helpers go.
+    void dismiss() {
+        state_.fetch_or(kOver, std::memory_order_release);
+        state_.notify_all();
+    }
+
+    // Runs tasks until dismissed. idle(state) is called when there has been none for a while.
+    template <class Idle>
+    void help(const Idle& idle) {
+        uint32_t seen = 0;
+        for (int spins = 0;;) {
+            uint32_t state = state_.load(std::memory_order_acquire);
+            if ((state & kOver) != 0) return;
+            if ((state & kOpen) == 0 || state / kTask == seen) {
+                ++spins < kSpins ? relax() : idle(state);
+            } else if (state_.compare_exchange_weak(state, state + 1, std::memory_order_acquire)) {
+                task_(context_);
+                state_.fetch_sub(1, std::memory_order_release);
+                seen = state / kTask;
+                spins = 0;
+            }
+        }
+    }
+
+    void sleep(uint32_t state) const { state_.wait(state, std::memory_order_relaxed); }
+
+  private:
+    // The number of helpers at work; whether more may join; whether all is over; the task's number.
+    static constexpr uint32_t kOpen = 1 << 12, kOver = kOpen << 1, kTask = kOver << 1;
+
+    std::atomic<uint32_t> state_{0};
+    Task task_ = nullptr;
+    void* context_ = nullptr;
+};
+
+// Threads of our own, asleep when there is nothing to do.
 class Pool {
   public:
     explicit Pool(int64_t workers) {
-        for (int64_t i = 0; i < workers; ++i) threads_.emplace_back([this, i] { work(i); });
+        for (int64_t i = 0; i < workers; ++i)
+            threads_.emplace_back([this] { crew_.help([this](uint32_t s) { crew_.sleep(s); }); });
     }
 
     ~Pool() {
-        post(nullptr, nullptr, size());
+        crew_.dismiss();
         for (auto& thread : threads_) thread.join();
     }
 
     int64_t size() const { return static_cast<int64_t>(threads_.size()); }
 
-    // Runs the task in `helpers` workers beside the caller.
-    void run(int64_t helpers, Task task, void* context) {
+    void run(Task task, void* context) {
         std::unique_lock busy(busy_, std::try_to_lock);
-        if (!busy) return task(context);  // another thread's kernel has the workers
-        post(task, context, helpers);
-        task(context);
-        while (left_.load(std::memory_order_acquire) != 0) relax();
+        busy ? crew_.run(task, context) : task(context);  // another thread's kernel has them
     }
 
   private:
-    void post(Task task, void* context, int64_t helpers) {
-        task_ = task, context_ = context, helpers_ = helpers;
-        left_.store(size(), std::memory_order_relaxed);
-        generation_.fetch_add(1, std::memory_order_seq_cst);
-        if (sleepers_.load(std::memory_order_seq_cst) > 0) {
-            std::lock_guard lock(mutex_);
-            wake_.notify_all();
-        }
-    }
-
-    void work(int64_t index) {
-        uint64_t seen = 0;
-        for (;;) {
-            wait(seen);
-            ++seen;
-            const Task task = task_;
-            if (task != nullptr && index < helpers_) task(context_);
-            left_.fetch_sub(1, std::memory_order_release);
-            if (task == nullptr) return;
-        }
-    }
-
-    void wait(uint64_t seen) {
-        for (int i = 0; i < kSpins; ++i, relax())
-            if (generation_.load(std::memory_order_acquire) != seen) return;
-        std::unique_lock lock(mutex_);
-        sleepers_.fetch_add(1, std::memory_order_seq_cst);
-        wake_.wait(lock, [&] { return generation_.load(std::memory_order_seq_cst) != seen; });
-        sleepers_.fetch_sub(1, std::memory_order_relaxed);
-    }
-
     std::vector<std::thread> threads_;
-    std::mutex busy_, mutex_;
-    std::condition_variable wake_;
-    std::atomic<uint64_t> generation_{0};
-    std::atomic<int64_t> sleepers_{0}, left_{0};
-    Task task_ = nullptr;
-    void* context_ = nullptr;
-    int64_t helpers_ = 0;
+    std::mutex busy_;
+    Crew crew_;
 };
 
 struct Team {
@@ -103,14 +114,37 @@ struct Team {
 };
 
 Team team;
+thread_local Crew* at_hand = nullptr;  // what with_team has called together for this thread
 
 }  // namespace
 
 void run_team(int64_t threads, Task task, void* context) {
     if (threads > team.threads) threads = team.threads;
     if (threads <= 1) return task(context);
+    if (at_hand != nullptr) return at_hand->run(task, context);
     if (team.gomp != nullptr) return team.gomp(task, context, static_cast<unsigned>(threads), 0);
-    team.pool->run(threads - 1, task, context);
+    team.pool->run(task, context);
+}
+
+void with_team(Task body, void* context) {
+    if (team.threads <= 1 || team.gomp == nullptr || at_hand != nullptr) return body(context);
+    struct Session {
+        Task body;
+        void* context;
+        std::thread::id caller;
+        Crew crew;
+    } session{body, context, std::this_thread::get_id(), {}};
+    team.gomp(
+        [](void* of) {
+            auto& s = *static_cast<Session*>(of);
+            if (std::this_thread::get_id() != s.caller)
+                return s.crew.help([](uint32_t) { std::this_thread::yield(); });
+            at_hand = &s.crew;
+            s.body(s.context);
+            at_hand = nullptr;
+            s.crew.dismiss();
+        },
+        &session, static_cast<unsigned>(team.threads), 0);
 }
 
 void* scratch(int64_t bytes) {

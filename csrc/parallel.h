@@ -12,6 +12,17 @@ using Task = void (*)(void* context);
 // all are done. Never more than quire_set_threads allowed.
 void run_team(int64_t threads, Task task, void* context);
 
+// Runs body(context) here, and keeps the other threads awake for what it gives to run_team: between
+// short pieces of work that costs less than calling them together for each. For kernels made of
+// many others.
+void with_team(Task body, void* context);
+
+template <class Body>
+void with_team(const Body& body) {
+    with_team([](void* context) { (*static_cast<const Body*>(context))(); },
+              const_cast<Body*>(&body));
+}
+
 // Memory for the duration of a kernel, aligned to a cache line: the calling thread's own, reused by
 // its next kernel, grown when needed and given back when the thread ends.
 void* scratch(int64_t bytes);

@@ -24,6 +24,39 @@ QUIRE_API const char* quire_isas(void);
  * library's own runs the kernels. */
 QUIRE_API void quire_set_threads(int64_t count, void* gomp_parallel);
 
+/* A linear layer as matmul_bf16, matmul_int8 or matmul_int4 below take it, by `format` 0, 1, 2. */
+typedef struct {
+    const void *data, *scale;
+    const uint16_t* bias;
+    int64_t format, outputs, inputs, group;
+} QuireLinear;
+
+/* Of rms_norm; weight NULL: there is none. */
+typedef struct {
+    const uint16_t* weight;
+    float eps, offset;
+} QuireNorm;
+
+/* A decoder layer: x += after(attention(norm(x))), then x += after(down(act(gate) * up)) of the
+ * other norm; `qkv` has rows q over k over v. The fields' names are those of the kernels below. */
+typedef struct {
+    QuireNorm attention_norm, attention_after_norm, mlp_norm, mlp_after_norm, q_norm, k_norm;
+    QuireLinear qkv, out, gate_up, down;
+    const float* rope;
+    uint16_t *k_pages, *v_pages;
+    int64_t heads, kv_heads, head_dim, rotary_dim, interleaved, window, activation;
+    int64_t page_stride, head_stride;
+    int64_t batch; /* which of the step's batches it reads its pages by */
+    float scale, softcap;
+} QuireLayer;
+
+/* The sequences of a step, with the pages of one KV group. */
+typedef struct {
+    const int32_t *query_lens, *seq_lens, *rows, *page_table;
+    const int64_t* slots;
+    int64_t sequences, page_size, table_width;
+} QuireBatch;
+
 #ifdef QUIRE_ISA
 #define QUIRE_PASTE2(name, isa) quire_##name##_##isa
 #define QUIRE_PASTE(name, isa) QUIRE_PASTE2(name, isa)
@@ -86,12 +119,34 @@ QUIRE_API void QUIRE_KERNEL(prepare_qkv)(
     int64_t head_stride, int64_t rotary_dim, int64_t interleaved, float eps, float offset,
     int64_t bf16);
 
-/* A token for each row of logits [rows, size] fp32, rows `stride` apart, as kernels/sample says;
- * the other arrays are [rows]. */
-QUIRE_API void QUIRE_KERNEL(sample)(const float* logits, const float* temperature,
+/* `count` layers, one after the other, on x [tokens, hidden] in bfloat16. What leaves them is
+ * delta + residual [tokens, hidden] each, not added up yet. `inner` and `wide` are working memory,
+ * a row a token: of hidden or heads * head_dim values, whichever is more, and of as many as qkv or
+ * gate_up gives. */
+QUIRE_API void QUIRE_KERNEL(layers)(const QuireLayer* layers, int64_t count,
+                                    const QuireBatch* batches, const int64_t* positions,
+                                    const uint16_t* x, uint16_t* delta, uint16_t* residual,
+                                    uint16_t* inner, uint16_t* wide, int64_t tokens,
+                                    int64_t hidden);
+
+/* A token for each row of logits [rows, size], rows `stride` apart, as kernels/sample says; the
+ * other arrays are [rows]. */
+QUIRE_API void QUIRE_KERNEL(sample)(const void* logits, const float* temperature,
                                     const int32_t* top_k, const float* top_p, const float* min_p,
                                     const int64_t* seed, const int64_t* positions, int64_t* tokens,
-                                    int64_t rows, int64_t size, int64_t stride);
+                                    int64_t rows, int64_t size, int64_t stride, int64_t bf16);
+
+/* kernels/stage: for `lines` sequences of one query, at position seq_lens - 1 (0: padding), what
+ * tokens and page_table hold for them; new_pages (-1: none) enter the table before. */
+QUIRE_API void QUIRE_KERNEL(stage)(const int32_t* tokens, int32_t* page_table, const int32_t* rows,
+                                   const int32_t* seq_lens, const int32_t* new_pages,
+                                   int64_t* token_ids, int64_t* positions, int64_t* slots,
+                                   int64_t lines, int64_t token_stride, int64_t table_stride,
+                                   int64_t page_size);
+
+/* `sampled`, or 0 for what is negative, to place seq_lens of its row. */
+QUIRE_API void QUIRE_KERNEL(append)(int32_t* tokens, const int32_t* rows, const int64_t* seq_lens,
+                                    const int64_t* sampled, int64_t lines, int64_t token_stride);
 
 #endif /* QUIRE_ISA */
 

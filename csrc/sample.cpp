@@ -40,7 +40,8 @@ struct Best {
 };
 
 // The largest of a row; a NaN if there is one.
-Best largest_of(const float* logits, int64_t size) {
+template <class T>
+Best largest_of(const T* logits, int64_t size) {
     Floats most = splat(-__builtin_inff()), broken{};
     each(size, [&](int64_t i, auto access) {
         const Floats v = access.load(logits + i, -__builtin_inff());
@@ -51,14 +52,15 @@ Best largest_of(const float* logits, int64_t size) {
         if (broken[i] != broken[i]) return {broken[i], kNotANumber};
     const float found = largest(most);
     int64_t token = 0;
-    while (token < size && logits[token] != found) ++token;
+    while (token < size && widen(logits[token]) != found) ++token;
     return {found, token};
 }
 
 class Row {
   public:
     // `scratch` holds three floats a token and one a chunk.
-    Row(const float* logits, int64_t size, Best top, const Filters& filters, float* scratch)
+    template <class T>
+    Row(const T* logits, int64_t size, Best top, const Filters& filters, float* scratch)
         : chunks_((size + kChunk - 1) / kChunk), z_(scratch), most_(z_ + chunks_ * kChunk),
           values_(most_ + chunks_), masses_(values_ + chunks_ * kChunk),
           top_{top.value / filters.temperature, top.token}, filters_(filters) {
@@ -180,7 +182,8 @@ class Row {
     int64_t size_;
 };
 
-int64_t sample(const float* logits, int64_t size, const Filters& filters, Source from) {
+template <class T>
+int64_t sample(const T* logits, int64_t size, const Filters& filters, Source from) {
     const Best top = largest_of(logits, size);
     if (!(top.value - top.value == 0)) return kNotANumber;  // infinite or not a number
     if (filters.temperature < kGreedyBelow) return top.token;
@@ -192,16 +195,21 @@ int64_t sample(const float* logits, int64_t size, const Filters& filters, Source
 }  // namespace
 }  // namespace quire::QUIRE_ISA
 
-void QUIRE_KERNEL(sample)(const float* logits, const float* temperature, const int32_t* top_k,
+void QUIRE_KERNEL(sample)(const void* logits, const float* temperature, const int32_t* top_k,
                           const float* top_p, const float* min_p, const int64_t* seed,
                           const int64_t* positions, int64_t* tokens, int64_t rows, int64_t size,
-                          int64_t stride) {
+                          int64_t stride, int64_t bf16) {
     using namespace quire::QUIRE_ISA;
-    quire::parallel_for(rows, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t r = begin; r < end; ++r) {
-            const Filters filters{temperature[r], top_k[r], top_p[r], min_p[r]};
-            const Source from{static_cast<uint64_t>(seed[r]), static_cast<uint64_t>(positions[r])};
-            tokens[r] = sample(logits + r * stride, size, filters, from);
-        }
-    });
+    const auto run = [&](auto element) {
+        const auto* from_first = static_cast<const decltype(element)*>(logits);
+        quire::parallel_for(rows, 1, [&](int64_t begin, int64_t end) {
+            for (int64_t r = begin; r < end; ++r) {
+                const Filters filters{temperature[r], top_k[r], top_p[r], min_p[r]};
+                const Source from{static_cast<uint64_t>(seed[r]),
+                                  static_cast<uint64_t>(positions[r])};
+                tokens[r] = sample(from_first + r * stride, size, filters, from);
+            }
+        });
+    };
+    bf16 ? run(uint16_t{}) : run(float{});
 }

@@ -1,10 +1,13 @@
-// Runs the matmuls on odd shapes, every buffer exactly as large as declared, for the sanitizers to
-// watch; compares with sums in double precision. Exit status 1 names the first that is off.
+// Runs the matmuls and whole layers on odd shapes, every buffer exactly as large as declared, for the
+// sanitizers to watch. Matmuls are compared with sums in double precision, what layers make of two
+// sequences with what they make of each. Exit status 1 names the first that is off.
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <memory>
 #include <random>
+#include <thread>
+#include <vector>
 
 #define QUIRE_ISA ISA
 #include "quire.h"
@@ -104,6 +107,105 @@ bool check(int64_t rows, int64_t outputs, int64_t inputs) {
     return true;
 }
 
+// The parameters of a linear layer in one of the formats.
+struct Linear {
+    Buffer<uint16_t> dense, bias;
+    Buffer<int8_t> small;
+    Buffer<uint8_t> packed;
+    Buffer<float> scale;
+    Buffer<uint16_t> group_scale;
+    QuireLinear given;
+
+    Linear(int64_t format, int64_t rows, int64_t outputs, int64_t inputs)
+        : dense(floats(rows * inputs)), bias(floats(rows)), small(bytes<int8_t>(rows * inputs)),
+          packed(bytes<uint8_t>(rows * groups(inputs) * kGroup / 2)), scale(rows),
+          group_scale(floats(rows * groups(inputs))) {
+        for (int64_t i = 0; i < rows; ++i) scale[i] = 0.001f;
+        const void* const data[] = {dense.get(), small.get(), packed.get()};
+        const void* const scales[] = {nullptr, scale.get(), group_scale.get()};
+        given = {data[format], scales[format], bias.get(), format, outputs, inputs, kGroup};
+    }
+
+    static constexpr int64_t kGroup = 32;
+    static int64_t groups(int64_t inputs) { return (inputs + kGroup - 1) / kGroup; }
+};
+
+struct Layer {
+    static constexpr int64_t kHidden = 41, kHeads = 3, kDim = 48, kMlp = 37, kPositions = 64;
+    static constexpr int64_t kPages = 6, kPage = 4;
+    static constexpr int64_t kQkv = 3 * kHeads * kDim, kHead = kPage * kDim;
+
+    Linear qkv, out, gate_up, down;
+    Buffer<uint16_t> norm, head_norm, keys, values;
+    Buffer<float> rope;
+
+    explicit Layer(int64_t format)
+        : qkv(format, kQkv, kQkv, kHidden), out(format, kHidden, kHidden, kHeads * kDim),
+          gate_up(format, 2 * kMlp, kMlp, kHidden), down(format, kHidden, kHidden, kMlp),
+          norm(floats(kHidden)), head_norm(floats(kDim)), keys(floats(kPages * kHeads * kHead)),
+          values(floats(kPages * kHeads * kHead)), rope(kPositions * kDim) {
+        for (int64_t i = 0; i < rope.size; ++i) rope[i] = std::sin(0.1f * static_cast<float>(i));
+    }
+
+    QuireLayer given(int64_t window) const {
+        const QuireNorm norms{norm.get(), 1e-5f, 1.0f}, heads{head_norm.get(), 1e-5f, 0.0f};
+        return {norms, norms, norms, norms, heads, heads, qkv.given, out.given, gate_up.given,
+                down.given, rope.get(), keys.get(), values.get(), kHeads, kHeads, kDim, kDim, 0,
+                window, 1, kHeads * kHead, kHead, 0, 0.2f, 0.0f};
+    }
+};
+
+// What `layers` make of the sequences [first, end) of a step of two: 5 and 2 tokens, the second
+// behind 7 others. Its pages are 0, 1 and 2, the first's 3 and 4; the keys of both are written anew.
+std::vector<uint16_t> run_layers(const std::vector<QuireLayer>& layers, const Buffer<uint16_t>& x,
+                                 int first, int end) {
+    const int32_t query_lens[] = {5, 2}, seq_lens[] = {5, 9}, rows[] = {1, 0};
+    const int32_t table[] = {0, 1, 2, 3, 4, -1};
+    const int64_t positions[] = {0, 1, 2, 3, 4, 7, 8}, slots[] = {12, 13, 14, 15, 16, 7, 8};
+    const int64_t skipped = first == 0 ? 0 : 5, tokens = (end == 2 ? 7 : 5) - skipped;
+    const int64_t size = tokens * Layer::kHidden;
+    const QuireBatch batch{query_lens + first, seq_lens + first, rows + first, table,
+                           slots + skipped, end - first, Layer::kPage, 3};
+    Buffer<uint16_t> delta(size), residual(size), inner(tokens * Layer::kHeads * Layer::kDim),
+        wide(tokens * Layer::kQkv);
+    QUIRE_KERNEL(layers)
+    (layers.data(), static_cast<int64_t>(layers.size()), &batch, positions + skipped,
+     x.get() + skipped * Layer::kHidden, delta.get(), residual.get(), inner.get(), wide.get(), tokens,
+     Layer::kHidden);
+    std::vector<uint16_t> made(delta.get(), delta.get() + size);
+    made.insert(made.end(), residual.get(), residual.get() + size);
+    return made;
+}
+
+bool check_layers(int64_t format, int64_t window) {
+    const Layer one(format), other(format);
+    const std::vector<QuireLayer> layers{one.given(0), other.given(window)};
+    const auto x = floats(7 * Layer::kHidden);
+    const auto both = run_layers(layers, x, 0, 2);
+    const auto first = run_layers(layers, x, 0, 1), second = run_layers(layers, x, 1, 2);
+    const int64_t split = 5 * Layer::kHidden, rest = 2 * Layer::kHidden;
+    const auto equal = [&](const std::vector<uint16_t>& alone, int64_t from, int64_t count) {
+        for (int64_t part = 0; part < 2; ++part)  // delta, residual
+            for (int64_t i = 0; i < count; ++i) {
+                const uint16_t value = alone[part * count + i];
+                if (value != both[part * (split + rest) + from + i]) return false;
+                if (!std::isfinite(widen(value))) return false;
+            }
+        return true;
+    };
+    if (equal(first, 0, split) && equal(second, split, rest)) return true;
+    std::printf("layers of format %ld give a sequence other values in company\n", long(format));
+    return false;
+}
+
+// As OpenMP's: so the kernels are given threads that they must keep at hand themselves.
+void parallel(void (*task)(void*), void* context, unsigned threads, unsigned) {
+    std::vector<std::thread> others;
+    for (unsigned i = 1; i < threads; ++i) others.emplace_back(task, context);
+    task(context);
+    for (auto& thread : others) thread.join();
+}
+
 }  // namespace
 
 int main() {
@@ -115,5 +217,12 @@ int main() {
                  {std::pair<int64_t, int64_t>{1, 2}, {5, 33}, {70, 130}, {33, 1000}, {40, 2100}})
                 if (rows * outputs * inputs < 2000000 && !check(rows, outputs, inputs)) return 1;
     }
+    for (void* const team : {static_cast<void*>(nullptr), reinterpret_cast<void*>(&parallel)})
+        for (const int64_t threads : {1, 3}) {
+            quire_set_threads(threads, team);
+            for (const int64_t format : {0, 1, 2})
+                for (const int64_t window : {0, 3})
+                    if (!check_layers(format, window)) return 1;
+        }
     return 0;
 }

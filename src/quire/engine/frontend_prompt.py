@@ -153,8 +153,7 @@ class PromptReader:
         token_ids = self._tokenizer.encode(
             prompt.text, add_special_tokens=prompt.add_special_tokens
         )
-        if self._tokenizer.max_token_id >= self._vocab_size:  # another model's tokenizer, perhaps
-            self._check_ids(token_ids)
+        self._check_ids(token_ids)  # the tokenizer may be another model's
         return token_ids
 
     def _refuse_hopeless(self, text: str, room: int) -> None:

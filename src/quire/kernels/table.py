@@ -5,13 +5,13 @@ heads, K KV heads, D head dim, F MLP width, X experts, S sequences, V vocabulary
 P tokens per page, L rope table length.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 
-from quire.kernels.batch import AttentionBatch
+from quire.kernels.batch import AttentionBatch, LayerCache, StepInputs
 from quire.quant.layouts.layout import Layout
 
 # rms_norm(x [..., E], weight [E], eps, weight_offset) -> [..., E], statistics in fp32
@@ -77,7 +77,8 @@ Stage = Callable[
     [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, int],
     None,
 ]
-# append(tokens [R, L] int32, rows [S] int32, seq_lens [S] int32, sampled [S] int64) -> None
+# append(tokens [R, L] int32, rows [S] int32, seq_lens [S] int32 or int64, sampled [S] int64)
+#   -> None
 Append = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 # plan_parts(query_starts [S + 1], rows [S], seq_lens [S], window, num_kv_heads) -> [W, 5], int32 on
 #   the host: what `AttentionBatch.parts` is to hold; at most max_parts(S, num_kv_heads) lines
@@ -104,6 +105,58 @@ class HeadNorm:
 
 
 @dataclass(frozen=True, slots=True)
+class NormParts:
+    """RMSNorm: `weight` [E]."""
+
+    weight: Tensor
+    eps: float
+    weight_offset: float
+
+
+@dataclass(frozen=True, slots=True)
+class LinearParts:
+    """A linear layer: the weight in its layout and `bias` [out]."""
+
+    weight: Layout
+    bias: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerParts:
+    """A layer of the common kind, x += after(f(norm(x))) for attention, then for a gated MLP.
+
+    `qkv` has rows q over k over v, `gate_up` gate over up. `group` is the layer's KV group.
+    """
+
+    attention_norm: NormParts
+    qkv: LinearParts
+    head_norm: HeadNorm | None
+    rope: Rope | None
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    scale: float
+    window: int | None
+    softcap: float | None
+    out: LinearParts
+    attention_after_norm: NormParts | None
+    mlp_norm: NormParts
+    gate_up: LinearParts
+    activation: str
+    down: LinearParts
+    mlp_after_norm: NormParts | None
+    group: int
+
+
+# run(x [T, E], inputs) -> (delta, residual), whose sum leaves the last layer; it writes the step's
+#   keys and values
+RunLayers = Callable[[Tensor, StepInputs], tuple[Tensor, Tensor]]
+# layers(parts and caches of all layers, everything in its place) -> what runs them, None if that is
+#   not for such as these
+Layers = Callable[[Sequence[LayerParts], Sequence[LayerCache]], RunLayers | None]
+
+
+@dataclass(frozen=True, slots=True)
 class AttentionByParts:
     """Decode attention of its own, and how it wants single-query sequences planned."""
 
@@ -127,6 +180,7 @@ class Ops:
     stage: Stage
     append: Append
     reasons: dict[str, str]
+    layers: Layers | None = None  # None where the decoder calls them one by one
     by_parts: AttentionByParts | None = None  # None where attention needs no plan
 
     def explain(self) -> str:

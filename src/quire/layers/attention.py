@@ -29,10 +29,10 @@ class Attention(nn.Module):
         self._sizes = [h * d, k * d, k * d]
         self._heads, self._kv_heads, self._head_dim = h, k, d
         self._scale, self._window, self._softcap = recipe.scale, recipe.window, recipe.softcap
-        self._prepare, self._attend, self._rope = ops.prepare_qkv, ops.attention, rope
+        self._prepare, self._attend, self.rope = ops.prepare_qkv, ops.attention, rope
         self._decode = None if ops.by_parts is None else ops.by_parts.decode
         self._k_scale = self._v_scale = 1.0
-        self._head_norm: HeadNorm | None = None
+        self.head_norm: HeadNorm | None = None
         self._normalise: _Normalise = _no_norm
         if recipe.qk_norm is not None:
             self._make_qk_norm(recipe, recipe.qk_norm, ops, make)
@@ -51,17 +51,22 @@ class Attention(nn.Module):
                 k_norm(k.flatten(1)).view(k.shape),
             )
         elif isinstance(q_norm, RmsNorm) and isinstance(k_norm, RmsNorm):
-            self._head_norm = HeadNorm(q_norm.weight, k_norm.weight, norm.eps, norm.weight_offset)
+            self.head_norm = HeadNorm(q_norm.weight, k_norm.weight, norm.eps, norm.weight_offset)
         else:
             self._normalise = lambda q, k: (q_norm(q), k_norm(k))
+
+    @property
+    def plain(self) -> bool:
+        """Whether there is nothing between projection and `prepare_qkv`, nor after attention."""
+        return self._normalise is _no_norm and self._k_scale == self._v_scale == 1
 
     def scale_cache(self, k_scale: float, v_scale: float) -> None:
         """Hold keys and values divided by these from now on."""
         self._k_scale, self._v_scale = k_scale, v_scale
         self._scale *= k_scale  # of the products with keys
-        if self._head_norm is not None and k_scale != 1:  # keys are divided after their norm
+        if self.head_norm is not None and k_scale != 1:  # keys are divided after their norm
             q_norm, k_norm = self.q_norm, self.k_norm
-            self._head_norm = None
+            self.head_norm = None
             self._normalise = lambda q, k: (q_norm(q), k_norm(k))
 
     def forward(
@@ -80,7 +85,7 @@ class Attention(nn.Module):
             v = v / self._v_scale
         k_pages, v_pages = cache
         how = self._scale, self._window, self._softcap
-        norm, rope = self._head_norm, self._rope
+        norm, rope = self.head_norm, self.rope
         if self._decode is not None and batch.max_query_len == 1:
             attended = self._decode(q, k, v, norm, rope, k_pages, v_pages, batch, *how)
         else:

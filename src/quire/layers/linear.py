@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from quire.kernels.table import LinearParts
 from quire.layers.parameters import Maker, Weighted
 
 
@@ -26,3 +27,6 @@ class Linear(Weighted):
     def forward(self, x: Tensor) -> Tensor:
         """[T, in] -> [T, out]."""
         return self._product(x)
+
+    def parts(self) -> LinearParts:
+        return LinearParts(self.layout, self.bias)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from quire.kernels.table import Ops
+from quire.kernels.table import NormParts, Ops
 from quire.layers.parameters import Maker
 from quire.models.recipe import NormRecipe
 
@@ -25,6 +25,9 @@ class RmsNorm(nn.Module):
     def add(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
         """(norm(x + residual), x + residual), each [T, E]."""
         return self._add_norm(x, residual, self.weight, self.eps, self.offset)
+
+    def parts(self) -> NormParts:
+        return NormParts(self.weight, self.eps, self.offset)
 
 
 class LayerNorm(nn.Module):

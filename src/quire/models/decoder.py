@@ -10,19 +10,29 @@ import torch
 from torch import Tensor, nn
 
 from quire.kernels.batch import AttentionBatch, LayerCache, StepInputs
-from quire.kernels.table import Ops, Rope
+from quire.kernels.table import LayerParts, Layers, Ops, Rope, RunLayers
 from quire.layers.attention import Attention
 from quire.layers.embedding import Embedder
 from quire.layers.experts import Experts
 from quire.layers.head import Head
 from quire.layers.linear import Linear
-from quire.layers.mlp import make_mlp
-from quire.layers.norm import Norm, make_norm
+from quire.layers.mlp import GatedMlp, make_mlp
+from quire.layers.norm import Norm, RmsNorm, make_norm
 from quire.layers.parameters import Maker
 from quire.layers.residual import make_enter, make_leave
 from quire.layers.rotary import make_rope
-from quire.models.recipe import LayerRecipe, MoeRecipe, Recipe, RopeRecipe, group_of_layer
+from quire.models.recipe import (
+    LayerRecipe,
+    MlpRecipe,
+    MoeRecipe,
+    Recipe,
+    RopeRecipe,
+    group_of_layer,
+)
 from quire.quant.layouts.layout import Dense, Layout
+
+# What `LayerParts` has a place for.
+LAYER_NORMS = {"attention_norm", "attention_after_norm", "mlp_norm", "mlp_after_norm"}
 
 
 class Layer(nn.Module):
@@ -51,6 +61,7 @@ class Layer(nn.Module):
         norms = {name: make_norm(norm, hidden, ops, make) for name, norm in recipe.norms().items()}
         for name, norm in norms.items():
             self.add_module(name, norm)
+        self.norms = norms
         self.leaves_open = "mlp_residual_norm" not in norms
         self._connect(recipe, norms, stream_open)
 
@@ -158,6 +169,9 @@ class Decoder(nn.Module):
         self.project_out = Linear(make.dense, hidden, dim) if dim != hidden else nn.Identity()
         self.head = Head(recipe.head, recipe.vocab_size, dim, tied, make)
         self._groups = group_of_layer(recipe.kv_groups())
+        self._layers_op = ops.layers
+        self._caches: Sequence[LayerCache] | None = None  # those that `_together` is for
+        self._together: RunLayers | None = None
         self.eval()
 
     def forward(self, inputs: StepInputs, kv: Sequence[LayerCache]) -> Tensor:
@@ -165,10 +179,21 @@ class Decoder(nn.Module):
 
         Writes this step's keys and values into `kv`, one pair of page tensors a layer.
         """
-        delta = residual = self._embed(inputs.token_ids, inputs.positions)
+        x = self._embed(inputs.token_ids, inputs.positions)
+        if self._layers_op is not None and self._caches is not kv:
+            self._caches, self._together = kv, self._described(self._layers_op, kv)
+        if self._together is not None:
+            return self._leave(*self._together(x, inputs))[0]
+        delta = residual = x
         for layer, group, cache in zip(self.layers, self._groups, kv, strict=True):
             delta, residual = layer(delta, residual, inputs.positions, inputs.groups[group], cache)
         return self._leave(delta, residual)[0]
+
+    def _described(self, layers_op: Layers, kv: Sequence[LayerCache]) -> RunLayers | None:
+        """What runs all layers in one call, if the op is for layers and caches like these."""
+        described = map(_parts, self.layers, self.recipe.layers, self._groups)
+        parts = [layer for layer in described if layer is not None]
+        return layers_op(parts, kv) if len(parts) == len(self.layers) else None
 
     def scale_cache(self, scales: Mapping[int, tuple[float, float]]) -> None:
         """Hold keys and values of layers in the cache divided by (k_scale, v_scale)."""
@@ -202,3 +227,39 @@ def _make_layers(recipe: Recipe, ops: Ops, make: Maker, max_len: int) -> tuple[n
         stream_open = made.leaves_open
         layers.append(made)
     return layers, stream_open
+
+
+def _parts(layer: nn.Module, recipe: LayerRecipe, group: int) -> LayerParts | None:
+    """What `layer` is made of, if it is of the kind that `LayerParts` stands for."""
+    assert isinstance(layer, Layer)
+    attention, mlp, heads = layer.attention, layer.mlp, recipe.attention
+    norms = {name: norm.parts() for name, norm in layer.norms.items() if isinstance(norm, RmsNorm)}
+    common = (
+        not recipe.parallel
+        and norms.keys() == layer.norms.keys()
+        and {"attention_norm", "mlp_norm"} <= norms.keys() <= LAYER_NORMS
+        and recipe.attention_place.multiplier == recipe.mlp_place.multiplier == 1.0
+        and attention.plain
+    )
+    if not common or not isinstance(mlp, GatedMlp) or not isinstance(recipe.mlp, MlpRecipe):
+        return None
+    return LayerParts(
+        attention_norm=norms["attention_norm"],
+        qkv=attention.qkv.parts(),
+        head_norm=attention.head_norm,
+        rope=attention.rope,
+        num_heads=heads.num_heads,
+        num_kv_heads=heads.num_kv_heads,
+        head_dim=heads.head_dim,
+        scale=heads.scale,
+        window=heads.window,
+        softcap=heads.softcap,
+        out=attention.out.parts(),
+        attention_after_norm=norms.get("attention_after_norm"),
+        mlp_norm=norms["mlp_norm"],
+        gate_up=mlp.gate_up.parts(),
+        activation=recipe.mlp.activation,
+        down=mlp.down.parts(),
+        mlp_after_norm=norms.get("mlp_after_norm"),
+        group=group,
+    )

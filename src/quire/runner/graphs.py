@@ -29,7 +29,7 @@ from quire.platform.streams import pinned, set_device
 from quire.runner.buckets import CapturePolicy, buckets, ladder
 from quire.runner.graph_pool import BucketGraphs, GraphPool
 from quire.runner.model import Model
-from quire.runner.rows import DeviceRows, aligned_ranges
+from quire.runner.rows import DeviceRows, aligned_ranges, is_decode, new_pages_of
 from quire.sampling.sampler import Sampler
 
 
@@ -201,11 +201,8 @@ class Lines:
         rows[:count], rows[count:] = plan.rows, 0
         seq_lens[:count], seq_lens[count:] = plan.num_computed, 0
         seq_lens[:count] += 1
-        lines = {row: line for line, row in enumerate(plan.rows)} if plan.pages else {}
-        for new_pages in by_group[::2]:
-            new_pages.fill(-1)
-        for delta in plan.pages:
-            by_group[2 * delta.group][lines[delta.row]] = delta.page_ids[0]
+        for new_pages, entered in zip(by_group[::2], new_pages_of(plan, len(self._parts))):
+            new_pages[:count], new_pages[count:] = entered, -1
         starts = np.arange(count + 1, dtype=np.int32)
         for group, parts in enumerate(by_group[1::2]):
             planned = self._device_rows.plan_parts(group, starts, rows[:count], seq_lens[:count])
@@ -227,16 +224,3 @@ class Lines:
                 group.slots,
             )
         self.next_positions.copy_(self.seq_lens)
-
-
-def is_decode(plan: StepPlan, page_size: int) -> bool:
-    """Whether every sequence computes one known token and samples, with at most the page of
-    that token new."""
-    if plan.starts or max(plan.query_lens) > 1 or not all(plan.samples):
-        return False
-    if not plan.pages:
-        return True
-    column = {row: at // page_size for row, at in zip(plan.rows, plan.num_computed)}
-    return all(
-        len(delta.page_ids) == 1 and column.get(delta.row) == delta.column for delta in plan.pages
-    )

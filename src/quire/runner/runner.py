@@ -94,7 +94,10 @@ class Runner:
             hidden = self._model.forward(step.inputs, self._caches)
         output = None
         if step.sample_lines:
-            logits = self._model.logits(hidden[step.sample_tokens])
+            sampled = step.sample_tokens
+            logits = self._model.logits(
+                hidden if sampled is None else hidden.index_select(0, sampled)
+            )
             output = self._sample(
                 plan, logits, step.sample_rows, step.sample_rows_device, step.sample_positions
             )

@@ -90,7 +90,6 @@ class Sampler:
         self._table.refresh()
         return not self._table.features[rows].any()
 
-    @torch.inference_mode()
     def draw(self, logits: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
         """Temperature, filters and the draw alone: what a CUDA graph can hold.
 
@@ -104,7 +103,6 @@ class Sampler:
     def _draw_lines(self, logits: Tensor, n: RowNumbers, positions: Tensor) -> Tensor:
         return self._ops_sample(logits, n.temperature, n.top_k, n.top_p, n.min_p, n.seed, positions)
 
-    @torch.inference_mode()
     def sample(
         self,
         logits: Tensor,
@@ -155,7 +153,6 @@ class Sampler:
         logprobs = LogprobTensors.build(*picked, asked.num_top)
         return SamplerOutput(token_ids, logprobs, asked.lines, errors)
 
-    @torch.inference_mode()
     def prompt_logprobs(self, logits: Tensor, targets: Tensor, k: int) -> LogprobTensors:
         """Log-probabilities of a prompt's own tokens.
 
@@ -171,7 +168,7 @@ class Sampler:
         if (
             batch is not None
             and self._batch_version == self._table.version
-            and np.array_equal(batch.rows, rows)
+            and batch.rows.tobytes() == rows.tobytes()
         ):
             return batch
         self._batch = SamplingBatch(self._table, rows)

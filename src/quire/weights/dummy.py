@@ -5,37 +5,47 @@ device or on the order of loading. The text such a model writes is noise, and fi
 """
 
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor, nn
 
-from quire.weights.targets import dense, fill_targets
+from quire.platform.host import num_cores
+from quire.weights.targets import Target, dense, fill_targets
 
 # Values drawn per parameter; repeated to fill it. A prime, so that rows of a matrix differ.
 BLOCK = 262_139
+MAX_THREADS = 4
 
 
-@torch.inference_mode()
 def fill_dummy(model: nn.Module, seed: int = 0) -> None:
-    """Fill every parameter of `model` in place.
+    """Fill every parameter of `model` in place, several at a time: most of it is the system
+    finding memory for them.
 
     Matrices are uniform in ±fan_in**-0.5, so that activations neither die nor grow; vectors
     called weight (norms) are near 1, other vectors (biases) near 0.
     """
-    for name, target in fill_targets(model, tied=False).items():
-        parameter = dense(target)
-        if parameter.numel() == 0:
-            continue
-        generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}:{name}".encode()))
-        size = min(BLOCK, parameter.numel())
-        values = torch.rand(size, generator=generator).mul_(2).sub_(1)
-        if parameter.ndim >= 2:
-            values.mul_(parameter.shape[-1] ** -0.5)
-        else:
-            values.mul_(1e-3).add_(1.0 if name.endswith("weight") else 0.0)
-        _tile(parameter, values)
-        if not isinstance(target, nn.Parameter):
-            target.fill(parameter)
+    targets = fill_targets(model, tied=False)
+    with ThreadPoolExecutor(min(MAX_THREADS, num_cores()), "quire-load") as threads:
+        for done in [threads.submit(_fill, *target, seed) for target in targets.items()]:
+            done.result()
+
+
+@torch.inference_mode()
+def _fill(name: str, target: Target, seed: int) -> None:
+    parameter = dense(target)
+    if parameter.numel() == 0:
+        return
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}:{name}".encode()))
+    size = min(BLOCK, parameter.numel())
+    values = torch.rand(size, generator=generator).mul_(2).sub_(1)
+    if parameter.ndim >= 2:
+        values.mul_(parameter.shape[-1] ** -0.5)
+    else:
+        values.mul_(1e-3).add_(1.0 if name.endswith("weight") else 0.0)
+    _tile(parameter, values)
+    if not isinstance(target, nn.Parameter):
+        target.fill(parameter)
 
 
 def _tile(destination: Tensor, values: Tensor) -> None:

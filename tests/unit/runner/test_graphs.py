@@ -16,9 +16,9 @@ from quire.models.families import recipe_from_config
 from quire.platform.detect import detect
 from quire.runner import graph_pool
 from quire.runner.graph_pool import GraphPool
-from quire.runner.graphs import DecodeGraphs, Lines, is_decode
+from quire.runner.graphs import DecodeGraphs, Lines
 from quire.runner.prompt_graphs import PromptGraphs, PromptInputs
-from quire.runner.rows import DeviceRows
+from quire.runner.rows import DeviceRows, is_decode
 from quire.sampling.sampler import Sampler
 
 CAPS = detect("cpu")

@@ -29,7 +29,7 @@ def attention_of(library: Library) -> Attention:
         softcap: float | None,
     ) -> Tensor:
         """As `reference.attention`."""
-        if not _takes(q, k_pages):
+        if q.dtype != k_pages.dtype or not takes(q.dtype, q.shape[2]):
             return torch_attention.attention(q, k_pages, v_pages, batch, scale, window, softcap)
         num_kv_heads = k_pages.shape[1]
         step = cast("_Step | None", batch.memo.get((window, num_kv_heads)))
@@ -59,8 +59,8 @@ def _addresses(batch: AttentionBatch) -> _Step:
     return addresses, len(batch.host_seq_lens), batch.page_size, batch.page_table.stride(0)
 
 
-def _takes(q: Tensor, k_pages: Tensor) -> bool:
-    head_dim = q.shape[2]
-    if q.dtype != k_pages.dtype or head_dim % 16 != 0:
+def takes(dtype: torch.dtype, head_dim: int) -> bool:
+    """Whether the kernel is for such queries, keys and values."""
+    if head_dim % 16 != 0:
         return False
-    return q.dtype == torch.float32 or (q.dtype == torch.bfloat16 and head_dim >= 32)
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and head_dim >= 32)

@@ -19,6 +19,20 @@ from quire.quant.layouts.layout import Dense, Layout
 from quire.quant.layouts.per_channel import Int8Channel
 
 
+def format_of(weight: Layout) -> tuple[int, int] | None:
+    """What csrc/quire.h calls the weight: format and group; None if there is no kernel for it."""
+    if weight.dtype != torch.bfloat16:
+        return None
+    match weight:
+        case Dense():
+            return 0, 0
+        case Int8Channel():
+            return 1, 0
+        case Int4Group():
+            return 2, weight.group_size
+    return None
+
+
 def linear_of(library: Library) -> Linear:
     """`linear` with the library's kernels."""
     dense = library.kernel("matmul_bf16", POINTER, SIZE, *[POINTER] * 3, *[SIZE] * 5)
@@ -29,9 +43,7 @@ def linear_of(library: Library) -> Linear:
         weight: Layout, bias: Tensor | None, activation: str | None
     ) -> Callable[[Tensor], Tensor]:
         """As `reference.linear`."""
-        if weight.dtype != torch.bfloat16 or not isinstance(
-            weight, Dense | Int8Channel | Int4Group
-        ):
+        if format_of(weight) is None:
             return reference.linear(weight, bias, activation)
         outputs, inputs = weight.shape
         outputs //= 2 if activation else 1

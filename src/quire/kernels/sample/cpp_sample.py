@@ -1,15 +1,15 @@
-"""Sampling in C++ (`csrc/sample.cpp`)."""
+"""Sampling in C++ (`csrc/sample.cpp`), from logits in bf16 or fp32."""
 
 import torch
 from torch import Tensor
 
 from quire.kernels.table import Sample
-from quire.platform.native import POINTER, SIZE, Library
+from quire.platform.native import KERNEL_DTYPES, POINTER, SIZE, Library
 
 
 def sample_of(library: Library) -> Sample:
     """The op with the library's kernel."""
-    kernel = library.kernel("sample", *[POINTER] * 8, *[SIZE] * 3)
+    kernel = library.kernel("sample", *[POINTER] * 8, *[SIZE] * 4)
 
     def sample(
         logits: Tensor,
@@ -22,14 +22,15 @@ def sample_of(library: Library) -> Sample:
     ) -> Tensor:
         """As `reference.sample`."""
         rows, size = logits.shape
-        logits = logits.float()
+        if logits.dtype not in KERNEL_DTYPES:
+            logits = logits.float()
         if logits.stride(1) != 1:
             logits = logits.contiguous()
         tokens = torch.empty(rows, dtype=torch.int64)
         by_row = [x.contiguous() for x in (temperature, top_k, top_p, min_p, seed, positions)]
         kernel(
             logits.data_ptr(), *[x.data_ptr() for x in by_row], tokens.data_ptr(),
-            rows, size, logits.stride(0),
+            rows, size, logits.stride(0), logits.dtype == torch.bfloat16,
         )  # fmt: skip
         return tokens
 

@@ -40,6 +40,6 @@ def append(tokens: Tensor, rows: Tensor, seq_lens: Tensor, sampled: Tensor) -> N
     A failed line's -1 becomes 0, a valid id, because the step after may already be on its way
     and reads it.
     """
-    real = seq_lens > 0
-    index = rows.long()[real], seq_lens.long()[real]
-    tokens[index] = sampled[real].clamp(min=0).to(tokens.dtype)
+    flat, index = tokens.view(-1), rows.long() * tokens.shape[1] + seq_lens
+    # Padding writes what is there already.
+    flat[index] = torch.where(seq_lens > 0, sampled.clamp(min=0).to(tokens.dtype), flat[index])

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -71,4 +70,4 @@ class Dense:
         return self.weight
 
     def rows(self, ids: Tensor) -> Tensor:
-        return F.embedding(ids, self.weight)
+        return torch.embedding(self.weight, ids)

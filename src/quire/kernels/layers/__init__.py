@@ -1,0 +1,1 @@
+"""Op: a run of decoder layers in one call. Without it the decoder calls them one by one."""
