@@ -16,12 +16,11 @@ from torch import Tensor
 from quire.kernels.attention.blocks import ROWS, plan_blocks
 from quire.kernels.attention.parts import (
     END,
+    END_LINE,
     FIRST,
-    LEADS,
-    NEXT,
+    FIRST_LINE,
     NUM_PARTS,
     PART,
-    PLACE,
     ROW,
     SEQ_LEN,
     TOKEN,
@@ -420,30 +419,21 @@ def test_parts_cover_every_key_in_equal_shares(
     tiles = np.zeros(len(parts), int)
     for sequence in range(1, len(seq_lens)):
         of = np.flatnonzero(parts[:, TOKEN] == starts[sequence])
-        of = of[np.argsort(parts[of, PART])]
         own = parts[of]
+        assert (np.diff(of) == 1).all()
         assert (own[:, ROW] == rows[sequence]).all()
         assert (own[:, SEQ_LEN] == seq_lens[sequence]).all()
         assert own[:, PART].tolist() == list(range(len(own)))
         assert (own[:, NUM_PARTS] == len(own)).all()
-        assert (np.diff(own[:, PLACE]) == 1).all()
         assert own[0, FIRST] == max(seq_lens[sequence] - (window or 1 << 30), 0)
         assert own[-1, END] == seq_lens[sequence]
         assert (own[1:, FIRST] == own[:-1, END]).all()
         keys = own[:, END] - own[:, FIRST]
         keys[-1] -= 1  # the new one is not read from a page
         tiles[of] = np.maximum(-(-keys // PART_KEYS), 1)
-    assert sorted(parts[:, PLACE]) == list(range(len(parts)))
-    work, done = [], []
-    for program in range(min(num_programs(len(lens), num_kv_heads, 132), len(parts))):
-        leads = parts[program, LEADS]
-        assert leads in (parts[program, TOKEN], -1)
-        line, own = program if leads >= 0 else -1, []
-        while line >= 0:
-            own.append(line)
-            line = parts[line, NEXT]
-        work.append(tiles[own].sum())
-        done += own
-    assert sorted(done) == list(range(len(parts)))
-    assert sum(work) == tiles.sum()
-    assert max(work) - min(w for w in work if w) <= 1
+    programs = num_programs(len(lens), num_kv_heads, 132)
+    assert not parts[programs:, FIRST_LINE:].any()
+    lines = [range(*own) for own in parts[:programs, FIRST_LINE : END_LINE + 1]]
+    assert [line for own in lines for line in own] == list(range(len(parts)))
+    work = [tiles[own].sum() for own in lines if own]
+    assert max(work) - min(work) <= 1

@@ -10,8 +10,8 @@ It pays where a step is a row of small programs: with one token, matmuls and nor
 decode step takes 4.19 ms instead of 4.30 (Llama-8B) and 0.87 instead of 0.97 (Qwen3-0.6B; H200,
 context 1024). With large programs the early ones crowd onto the few multiprocessors that are
 free first: at 8 and 32 tokens the matmuls' chaining costs 0.26 and 0.17 ms of a Llama-8B step.
-Attention is chained from two tokens on, where no kernel ahead of it lets it start early: 1 us a
-layer less at 8, 32 and 128 tokens. At one it would be 0.5 us more.
+Attention is chained where `attention.tuning.CHAINED` says: from two tokens on no kernel ahead of
+it lets it start early, and it saves 1 us a layer; at one it would cost 0.5.
 """
 
 import functools

@@ -13,10 +13,11 @@ runs: the keys and values of earlier steps are no output of it.
 Shapes: q [T, H, D], k and v [T, K, D] of a 16-bit type, pages [N, K, P, D] of the same one or of
 8 bits, which are widened to fp16 on their way to the tensor cores.
 Bytes: keys and values of every visible token once, 2 * K * D * itemsize each; a multiprocessor
-has 64 or 128 KB of them on their way, where latency times bandwidth is about 40.
+has 96 or 192 KB of them on their way, where latency times bandwidth is about 40.
 H200 (4.29 TB/s), bf16, 32 / 8 heads of 128, 1060 tokens each, in a CUDA graph with cold L2, the
-launch included, us and share of the bandwidth: 1 sequence 6.7, 8 14.5 = 56%, 32 39 = 83%, 64 72 =
-91%, 128 136 = 95%, 256 264 = 98%; one of 16,000 22 = 69%.
+launch included, us and share of the bandwidth: 1 sequence 6.7, 8 14.5 = 56%, 32 39 = 83%, 128
+138 = 94%, 256 266 = 97%; one of 16,000 22 = 69%. 8 bits, where widening takes as long as reading:
+128 128 = 50%, 256 246 = 53%.
 """
 
 from triton.experimental import gluon
@@ -41,8 +42,7 @@ except ImportError:  # Triton 3.6
 TOKEN, ROW, SEQ_LEN = gl.constexpr(plan.TOKEN), gl.constexpr(plan.ROW), gl.constexpr(plan.SEQ_LEN)
 FIRST, END = gl.constexpr(plan.FIRST), gl.constexpr(plan.END)
 PART, NUM_PARTS = gl.constexpr(plan.PART), gl.constexpr(plan.NUM_PARTS)
-PLACE, LEADS = gl.constexpr(plan.PLACE), gl.constexpr(plan.LEADS)
-NEXT = gl.constexpr(plan.NEXT)
+FIRST_LINE, END_LINE = gl.constexpr(plan.FIRST_LINE), gl.constexpr(plan.END_LINE)
 COLUMNS = gl.constexpr(plan.COLUMNS)
 
 
@@ -51,6 +51,7 @@ def _copy(
     k_pages: gl.tensor,  # of this KV head
     v_pages: gl.tensor,
     parts: gl.tensor,
+    lines: gl.tuple,
     page_table: gl.tensor,
     strides: gl.tuple,
     head_dim: gl.tensor,
@@ -76,9 +77,9 @@ def _copy(
         mask = (lane >= 0)[:, None] & (dims < head_dim)[None, :]
     stage = 0
     phase = 1
-    own = parts + gl.program_id(1) * COLUMNS
-    token = gl.load(own + LEADS)
-    while token >= 0:
+    first_line, end_line = lines
+    for line in range(first_line, end_line):
+        own = parts + line * COLUMNS
         page_ids = page_table + gl.load(own + ROW).to(gl.int64) * table_stride
         low = gl.load(own + FIRST)
         high = gl.load(own + END)
@@ -100,9 +101,6 @@ def _copy(
             if stage == STAGES:
                 stage = 0
                 phase ^= 1
-        following = gl.load(own + NEXT)
-        own = parts + following * COLUMNS
-        token = gl.load(own + TOKEN, mask=following >= 0, other=-1)
 
 
 @gluon.jit
@@ -111,6 +109,7 @@ def _attend(
     k_pages: gl.tensor,
     v_pages: gl.tensor,
     parts: gl.tensor,
+    lines: gl.tuple,
     page_table: gl.tensor,
     outputs: gl.tuple,
     kv_head: gl.tensor,
@@ -160,17 +159,16 @@ def _attend(
     out_mask = (out_member < GROUP)[:, None] & out_inside[None, :]
     stage = 0
     phase = 0
-    own = parts + gl.program_id(1) * COLUMNS
-    token = gl.load(own + LEADS).to(gl.int64)
-    while token >= 0:
+    first_line, end_line = lines
+    for line in range(first_line, end_line):
+        own = parts + line * COLUMNS
+        token = gl.load(own + TOKEN).to(gl.int64)
         row = gl.load(own + ROW)
         seq_len = gl.load(own + SEQ_LEN)
         low = gl.load(own + FIRST)
         high = gl.load(own + END)
         part = gl.load(own + PART)
         num_parts = gl.load(own + NUM_PARTS)
-        index = gl.load(own + PLACE)
-        following = gl.load(own + NEXT)
         if PREPARE:
             high = gl.minimum(high, seq_len - 1)
         used = member < GROUP
@@ -256,7 +254,8 @@ def _attend(
             place = head[:, None] * head_dim + out_dim[None, :]
             gl.store(out + place, acc.to(out.dtype.element_ty), mask=out_mask)
         else:
-            head = index.to(gl.int64) * num_heads + kv_head * GROUP + out_member  # in [W, H]
+            index = gl.to_tensor(line).to(gl.int64)
+            head = index * num_heads + kv_head * GROUP + out_member  # in [W, H]
             place = head[:, None] * DIM + out_dim[None, :]
             gl.store(weights_of + head, maximum + gl.log2(total), mask=out_member < GROUP)
             gl.store(partial + place, acc, mask=out_mask)
@@ -268,7 +267,7 @@ def _attend(
                     partial,
                     weights_of,
                     out + (token * num_heads + kv_head * GROUP) * head_dim,
-                    (index - part).to(gl.int64) * num_heads + kv_head * GROUP,
+                    (line - part).to(gl.int64) * num_heads + kv_head * GROUP,
                     num_parts,
                     num_heads,
                     head_dim,
@@ -277,8 +276,6 @@ def _attend(
                     PARTS,
                     DIM,
                 )
-        own = parts + following * COLUMNS
-        token = gl.load(own + TOKEN, mask=following >= 0, other=-1).to(gl.int64)
 
 
 @gluon.jit
@@ -358,6 +355,8 @@ def decode_kernel(
     if PDL:
         gdc_launch_dependents()
     kv_head = gl.program_id(0)
+    own = parts + gl.program_id(1) * COLUMNS
+    lines = (gl.load(own + FIRST_LINE), gl.load(own + END_LINE))
     page_dtype: gl.constexpr = k_pages.dtype.element_ty
     WIDEN: gl.constexpr = page_dtype.primitive_bitwidth == 8
     # 8 bits become fp16 in one instruction, exactly, and bf16 in three.
@@ -390,6 +389,7 @@ def decode_kernel(
                     k_pages,
                     v_pages,
                     parts,
+                    lines,
                     page_table,
                     (out, partial, weights_of, arrivals),
                     kv_head,
@@ -433,6 +433,7 @@ def decode_kernel(
                     k_pages,
                     v_pages,
                     parts,
+                    lines,
                     page_table,
                     (table_stride, page_stride, slot_stride),
                     head_dim,

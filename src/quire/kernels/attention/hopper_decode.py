@@ -41,13 +41,15 @@ def decode(
     group = num_heads // num_kv_heads
     dim = max(64, triton.next_power_of_2(head_dim))
     members = triton.next_power_of_2(group)
-    ring = tuning.decode_ring(dim, k_pages.itemsize)
+    cores = num_cores(q.device)
+    per_core = tuning.programs_per_core(num_tokens * num_kv_heads / cores)
+    ring = tuning.decode_ring(dim, k_pages.itemsize, per_core)
     weights_of = torch.empty(num_parts, num_heads, dtype=torch.float32, device=q.device)
     partial = torch.empty(num_parts, num_heads, dim, dtype=torch.float32, device=q.device)
     new_k, new_v = q if k is None else k, q if v is None else v
     if softcap is not None:
         scale *= 2 / softcap
-    programs = min(num_programs(num_tokens, num_kv_heads, num_cores(q.device)), num_parts)
+    programs = min(num_programs(num_tokens, num_kv_heads, cores), num_parts)
     decode_kernel[(num_kv_heads, programs)](
         q,
         new_k,
@@ -99,5 +101,5 @@ def decode(
         COPY_REGISTERS=tuning.COPY_REGISTERS,
         num_warps=4,
         maxnreg=tuning.DECODE_REGISTERS,
-        **(chained(q) if num_tokens > 1 and k is not None else UNCHAINED),
+        **(chained(q) if num_tokens in tuning.CHAINED and k is not None else UNCHAINED),
     )

@@ -12,11 +12,12 @@ import numpy as np
 from quire.kernels.attention import tuning
 
 # Columns of a part: the sequence's token in the step, its row in the page table, its length, the
-# part's keys [FIRST, END), the part's index and the number of the sequence's parts, its place
-# among all parts, sequence by sequence, the token again in a program's first part and -1 in
-# others, and the line of the program's next part or -1.
-TOKEN, ROW, SEQ_LEN, FIRST, END, PART, NUM_PARTS, PLACE, LEADS, NEXT = range(10)
-COLUMNS = 10
+# part's keys [FIRST, END), the part's index and the number of the sequence's parts.
+TOKEN, ROW, SEQ_LEN, FIRST, END, PART, NUM_PARTS = range(7)
+# Program p of each KV head works on the lines [FIRST_LINE, END_LINE) that line p names. Were each
+# line to name the next, a program would wait for three loads between two sequences, not for one.
+FIRST_LINE, END_LINE = 7, 8
+COLUMNS = 9
 
 
 def plan_parts(
@@ -27,10 +28,7 @@ def plan_parts(
     num_kv_heads: int,
     num_cores: int,
 ) -> np.ndarray:
-    """[W, COLUMNS] int32: the parts of the sequences of one query.
-
-    Line p is the first part of program p, of at most `num_programs` for each KV head; parts that
-    are not a program's first follow.
+    """[W, COLUMNS] int32: the parts of the sequences of one query, a sequence's in order.
 
     Args:
         query_starts: [S + 1] int32; rows, seq_lens: [S] int32. As in `AttentionBatch`.
@@ -57,16 +55,12 @@ def plan_parts(
     token, row, seq_len, first_key, begin, end, program, num_parts, before = np.repeat(
         by_sequence, counts, axis=1
     )
-    place = np.arange(len(token))
-    part = place - before
+    part = np.arange(len(token)) - before
     program += part
     low = np.maximum(begin, program * total // shares)
     high = np.minimum(end, (program + 1) * total // shares)
-    leads = np.diff(program, prepend=-1) > 0
-    line = np.where(leads, program, shares - 1 + np.cumsum(~leads))
-    following = np.append(np.where(leads, -1, line)[1:], -1)
-    parts = np.empty((len(line), COLUMNS), dtype=np.int32)
-    parts[line] = np.array(
+    parts = np.zeros((len(token), COLUMNS), dtype=np.int32)
+    parts[:, :FIRST_LINE] = np.array(
         (
             token,
             row,
@@ -75,11 +69,10 @@ def plan_parts(
             np.where(high == end, seq_len, first_key + (high - begin) * tuning.PART_KEYS),
             part,
             num_parts,
-            place,
-            np.where(leads, token, -1),
-            following,
         )
     ).T
+    lines = np.append(np.flatnonzero(np.diff(program, prepend=-1)), len(token))
+    parts[:shares, FIRST_LINE], parts[:shares, END_LINE] = lines[:-1], lines[1:]
     return parts
 
 

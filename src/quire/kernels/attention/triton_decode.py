@@ -27,7 +27,6 @@ from quire.kernels.attention.parts import (
     FIRST,
     NUM_PARTS,
     PART,
-    PLACE,
     ROW,
     SEQ_LEN,
     TOKEN,
@@ -40,7 +39,6 @@ from quire.kernels.table import HeadNorm, Rope
 _TOKEN, _ROW, _SEQ_LEN = tl.constexpr(TOKEN), tl.constexpr(ROW), tl.constexpr(SEQ_LEN)
 _FIRST, _END = tl.constexpr(FIRST), tl.constexpr(END)
 _PART, _NUM_PARTS = tl.constexpr(PART), tl.constexpr(NUM_PARTS)
-_PLACE = tl.constexpr(PLACE)
 _COLUMNS = tl.constexpr(COLUMNS)
 
 
@@ -93,8 +91,9 @@ def _decode_kernel(
     PARTS: tl.constexpr,
     DIM: tl.constexpr,
 ) -> None:
+    item = tl.program_id(0)
     kv_head = tl.program_id(1)
-    own = parts + tl.program_id(0) * _COLUMNS
+    own = parts + item * _COLUMNS
     token = tl.load(own + _TOKEN).to(tl.int64)
     row = tl.load(own + _ROW)
     seq_len = tl.load(own + _SEQ_LEN)
@@ -185,8 +184,7 @@ def _decode_kernel(
             result = (acc / tl.where(used, total, 1.0)[:, None]).to(out.dtype.element_ty)
             tl.store(out + place[:, None] * head_dim + dims[None, :], result, mask=mask)
         else:
-            index = tl.load(own + _PLACE)
-            place = index.to(tl.int64) * num_heads + head  # in [W, H]
+            place = item.to(tl.int64) * num_heads + head  # in [W, H]
             tl.store(maxima + place, maximum, mask=used)
             tl.store(totals + place, total, mask=used)
             tl.store(partial + place[:, None] * head_dim + dims[None, :], acc, mask=mask)
@@ -199,7 +197,7 @@ def _decode_kernel(
                     maxima,
                     totals,
                     out + token * num_heads * head_dim,
-                    index - part,
+                    item - part,
                     num_parts,
                     kv_head * GROUP,
                     num_heads,

@@ -15,7 +15,11 @@ JOIN_TILE = 8192  # fp32 values of parts that are read at a time when a sequence
 # its threads on average, for two programs on a multiprocessor, and of the copying ones.
 MAX_HEADS = 4096
 DECODE_REGISTERS = 128
-COPY_REGISTERS = 56
+COPY_REGISTERS = 72
+# Numbers of tokens whose decode attention is chained. H200, us a layer with the projections beside
+# it, chained or not: 1 token 8.0 and 7.4, 8 tokens 15.3 and 16.3, 32 45.0 and 46.1, 128 135.7 and
+# 136.8; beyond it was not timed.
+CHAINED = range(2, 129)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +51,15 @@ class Ring:
     warps: int
 
 
-def decode_ring(head_dim: int, page_bytes: int) -> Ring:
-    """For heads padded to `head_dim` in pages of items of `page_bytes`: 64 KB in flight."""
-    keys = (64 if head_dim <= 128 else 32) * 2 // page_bytes
-    return Ring(keys, 65536 // (2 * page_bytes * keys * head_dim), 4)
+def decode_ring(head_dim: int, page_bytes: int, programs: int) -> Ring:
+    """For heads padded to `head_dim`, items of `page_bytes` and `programs` on a multiprocessor.
+
+    96 KB, or what two have room for beside a tile of widened keys. H200, 8 bits, 64 KB and 96 KB:
+    32 x 1060 64 and 45 us, 256 x 1060 246 and 338 (with 96 KB no two fit).
+    """
+    keys = 64 if head_dim <= 128 else 32
+    size = 98304 if page_bytes > 1 or programs == 1 else 65536
+    return Ring(keys, size // (2 * page_bytes * keys * head_dim), 4)
 
 
 def prefill_tile(query_len: int, group: int, head_dim: int, dtype: torch.dtype) -> Tile:
