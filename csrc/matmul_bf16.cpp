@@ -1,53 +1,55 @@
-// bfloat16 weights as the checkpoint has them, bfloat16 activations, fp32 sums.
-#include "matmul_rows.h"
+// bfloat16 weights and activations, fp32 sums. A unit is a step: two inputs.
+#include "matmul_steps.h"
 #include "quire.h"
 
 namespace quire::QUIRE_ISA {
 namespace {
 
-#if defined(__AVX512BF16__)
 struct Bfloat16 {
-    using Register = __m512bh;
     using Sum = Floats;
 
-    static Register weight(const uint8_t* p) { return (Register)_mm512_loadu_si512(p); }
-    static Register value(const uint8_t* p) { return weight(p); }
-    static Sum dot(Sum sum, Register a, Register b) { return _mm512_dpbf16_ps(sum, a, b); }
-    static Floats floats(Sum sum) { return sum; }
-};
+#if defined(__AVX512BF16__)
+    using Register = Words;
+
+    static Register weight(Words w) { return w; }
+    static Register value(Words x) { return x; }
+    static Sum dot(Sum sum, Register w, Register x) {
+        asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(w), "v"(x));
+        return sum;
+    }
 #else
-struct Bfloat16 {
     struct Register {
         Floats even, odd;
     };
-    using Sum = Floats;
 
-    static Register weight(const uint8_t* p) {
-        Words words;
-        std::memcpy(&words, p, sizeof words);
-        return {(Floats)(words << 16), (Floats)(words & 0xffff0000u)};
+    static Register weight(Words w) { return {(Floats)(w << 16), (Floats)(w & 0xffff0000u)}; }
+    static Register value(Words x) { return weight(x); }
+    static Sum dot(Sum sum, Register w, Register x) {
+        return sum + w.even * x.even + w.odd * x.odd;
     }
-    static Register value(const uint8_t* p) { return weight(p); }
-    static Sum dot(Sum sum, Register a, Register b) {
-        return sum + a.even * b.even + a.odd * b.odd;
-    }
+#endif
+    static constexpr int64_t kHead = 0;
+
+    static Sum start(uint32_t) { return Floats{}; }
     static Floats floats(Sum sum) { return sum; }
 };
-#endif
 
 }  // namespace
 }  // namespace quire::QUIRE_ISA
 
-void QUIRE_KERNEL(matmul_bf16)(const uint16_t* x, int64_t x_stride, const uint16_t* w,
+void QUIRE_KERNEL(matmul_bf16)(const uint16_t* x, int64_t x_stride, const uint32_t* w,
                                const uint16_t* bias, uint16_t* y, int64_t y_stride, int64_t rows,
                                int64_t outputs, int64_t inputs, int64_t activation) {
     using namespace quire::QUIRE_ISA;
     if (rows == 0) return;
+    const int64_t words = (inputs + 1) / 2;
+    const Groups groups = make_groups(
+        static_cast<uint32_t*>(quire::scratch(rows * words * 4)), rows, words,
+        [&](int64_t row, uint32_t* to, int64_t stride) {
+            const uint16_t* const from = x + row * x_stride;
+            for (int64_t i = 0; i < inputs / 2; ++i) std::memcpy(to + i * stride, from + 2 * i, 4);
+            if (inputs % 2 != 0) to[(words - 1) * stride] = from[inputs - 1];
+        });
     const Result result{y, y_stride, rows, outputs, bias, activation};
-    const auto bytes = [](const uint16_t* p) { return reinterpret_cast<const uint8_t*>(p); };
-    const int64_t size = (2 * inputs + kRegister - 1) / kRegister * kRegister;
-    auto* grouped = static_cast<uint8_t*>(quire::scratch(rows * size));
-    const Groups groups{grouped, rows, size};
-    group_rows(groups, grouped, bytes(x), 2 * x_stride, 2 * inputs);
-    few_rows<Bfloat16>(result, groups, bytes(w), 2 * inputs);
+    multiply(Steps<Bfloat16>{w, words}, result, groups);
 }

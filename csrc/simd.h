@@ -35,6 +35,12 @@ inline Floats load(const float* p) {
     return v;
 }
 
+inline Words load(const uint32_t* p) {
+    Words v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+}
+
 inline void store(float* p, Floats v) { std::memcpy(p, &v, sizeof v); }
 
 inline Floats widen(Halves h) { return (Floats)(__builtin_convertvector(h, Words) << 16); }
