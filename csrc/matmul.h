@@ -34,7 +34,7 @@ inline constexpr int64_t kTileRows = 4;
 inline constexpr int64_t kTileColumns = kTileVectors * kLanes;
 inline constexpr int64_t kBlockRows = 192;
 inline constexpr int64_t kBlockGroups = kBlockRows / kTileRows;
-inline constexpr int64_t kPartWords = 4 << 10;  // of a panel at a time
+inline constexpr int64_t kPartWords = 8 << 10;  // of a panel at a time
 inline constexpr int64_t kMaxPanels = 3;         // of a chunk
 
 // x as tiles read it: groups of rows as even as can be, `words` of each row.

@@ -2,7 +2,7 @@
 //
 // Quantized weights are, to the last bit, those of src/quire/quant/layouts: each product and sum
 // below is rounded where torch rounds it, so this file is compiled without contraction.
-#include "matmul.h"
+#include "quantize.h"
 #include "quire.h"
 
 namespace quire::QUIRE_ISA {
@@ -41,8 +41,16 @@ Floats some(const uint16_t* p, int64_t count) {
     return count >= kLanes ? load(p) : count > 0 ? load_part(p, count) : Floats{};
 }
 
-// To the nearest integer, to even of two. |x| < 2^22.
-Floats round(Floats x) { return (x + 12582912.0f) - 12582912.0f; }
+// The upper half of the lanes to the lower one, again and again.
+float sum_by_halves(Floats v) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512)v);
+#else
+    for (int64_t half = kLanes / 2; half > 0; half /= 2)
+        for (int64_t i = 0; i < half; ++i) v[i] += v[i + half];
+    return v[0];
+#endif
+}
 
 float narrowed(float x) {
     uint16_t stored[kLanes];
@@ -50,40 +58,41 @@ float narrowed(float x) {
     return widen(stored[0]);
 }
 
-constexpr int64_t kMostVectors = 128 / kLanes;
-
 // The weights that share a scale; their integers under one, and what is lost by it.
+template <int64_t kSize>
 struct Group {
-    Floats wide[kMostVectors];
-    int64_t vectors;
+    static constexpr int64_t kVectors = kSize / kLanes;
+
+    Floats wide[kVectors];
 
     // The value of the largest magnitude; the positive one of two alike.
     float extreme() const {
         Floats least = wide[0], most = wide[0];
-        for (int64_t v = 1; v < vectors; ++v)
+        QUIRE_UNROLL
+        for (int64_t v = 1; v < kVectors; ++v)
             least = min(least, wide[v]), most = max(most, wide[v]);
         const float low = -largest(-least), high = largest(most);
         return -low > high ? low : high;
     }
 
-    Floats integers(int64_t v, float inverse) const {
-        return min(splat(7), max(splat(-8), round(wide[v] * inverse)));
+    Floats steps(int64_t v, float inverse) const {
+        const Floats rounded = (wide[v] * inverse + 12582912.0f) - 12582912.0f;
+        return min(splat(7), max(splat(-8), rounded));
     }
 
     // Squares added up by halves.
     float error(float scale, float inverse) const {
-        Floats square[kMostVectors];
-        for (int64_t v = 0; v < vectors; ++v) {
-            const Floats off = integers(v, inverse) * scale - wide[v];
+        Floats square[kVectors];
+        QUIRE_UNROLL
+        for (int64_t v = 0; v < kVectors; ++v) {
+            const Floats off = steps(v, inverse) * scale - wide[v];
             square[v] = off * off;
         }
-        for (int64_t half = vectors / 2; half > 0; half /= 2)
+        QUIRE_UNROLL
+        for (int64_t half = kVectors / 2; half > 0; half /= 2)
+            QUIRE_UNROLL
             for (int64_t v = 0; v < half; ++v) square[v] += square[v + half];
-        float lanes[kLanes];
-        store(lanes, square[0]);
-        for (int64_t half = kLanes / 2; half > 0; half /= 2)
-            for (int64_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-        return lanes[0];
+        return sum_by_halves(square[0]);
     }
 };
 
@@ -93,7 +102,8 @@ constexpr float kSmallest = 0x1p-126f;
 
 float inverse_of(float scale) { return std::fabs(scale) < kSmallest ? 0.0f : 1.0f / scale; }
 
-float best_scale(const Group& group) {
+template <int64_t kSize>
+float best_scale(const Group<kSize>& group) {
     const float extreme = group.extreme();
     float best = INFINITY, chosen = 0;
     for (const double share : kShares) {
@@ -102,6 +112,33 @@ float best_scale(const Group& group) {
         if (error < best) best = error, chosen = tried;
     }
     return chosen;
+}
+
+template <int64_t kSize>
+void pack_groups(const uint16_t* dense, uint32_t* panels, uint16_t* scale, int64_t outputs,
+                 int64_t inputs) {
+    const int64_t groups = (inputs + kSize - 1) / kSize;
+    make_panels(panels, outputs, groups * kSize / 8, [&](int64_t output, uint32_t* words) {
+        for (int64_t g = 0; g < groups; ++g) {
+            Group<kSize> group;
+            for (int64_t v = 0; v < group.kVectors; ++v) {
+                const int64_t k = g * kSize + v * kLanes;
+                group.wide[v] = some(dense + output * inputs + k, inputs - k);
+            }
+            const float chosen = best_scale(group);
+            const int64_t place = (output / kPanel * groups + g) * kPanel + output % kPanel;
+            std::memcpy(scale + place, reinterpret_cast<const char*>(&chosen) + 2, 2);
+            uint8_t bytes[kSize];
+            for (int64_t v = 0; v < group.kVectors; ++v)
+                store(bytes + v * kLanes, integers(group.steps(v, inverse_of(chosen))) + 8);
+            for (int64_t i = 0; i < kSize; i += 8) {
+                uint32_t low, high;
+                std::memcpy(&low, bytes + i, 4);
+                std::memcpy(&high, bytes + i + 4, 4);
+                *words++ = low | high << 4;
+            }
+        }
+    });
 }
 
 }  // namespace
@@ -128,9 +165,9 @@ void QUIRE_KERNEL(pack_int8)(const uint16_t* dense, uint32_t* panels, float* sca
         scale[output] = largest(most) / 127.0f;
         auto* to = reinterpret_cast<uint8_t*>(words);
         for (int64_t k = 0; k < inputs; k += kLanes) {
-            const Floats integers = round(some(from + k, inputs - k) / scale[output]) + 128.0f;
-            for (int64_t i = 0; i < kLanes && k + i < inputs; ++i)
-                to[k + i] = static_cast<uint8_t>(integers[i]);
+            uint8_t bytes[kLanes];
+            store(bytes, integers(some(from + k, inputs - k) / scale[output]) + 128);
+            std::memcpy(to + k, bytes, inputs - k < kLanes ? inputs - k : kLanes);
         }
     });
 }
@@ -138,27 +175,7 @@ void QUIRE_KERNEL(pack_int8)(const uint16_t* dense, uint32_t* panels, float* sca
 void QUIRE_KERNEL(pack_int4)(const uint16_t* dense, uint32_t* panels, uint16_t* scale,
                              int64_t outputs, int64_t inputs, int64_t size) {
     using namespace quire::QUIRE_ISA;
-    const int64_t groups = (inputs + size - 1) / size;
-    make_panels(panels, outputs, groups * size / 8, [&](int64_t output, uint32_t* words) {
-        auto* to = reinterpret_cast<uint8_t*>(words);
-        for (int64_t g = 0; g < groups; ++g) {
-            Group group{{}, size / kLanes};
-            for (int64_t v = 0; v < group.vectors; ++v) {
-                const int64_t k = g * size + v * kLanes;
-                group.wide[v] = some(dense + output * inputs + k, inputs - k);
-            }
-            const float chosen = best_scale(group);
-            const int64_t place = (output / kPanel * groups + g) * kPanel + output % kPanel;
-            std::memcpy(scale + place, reinterpret_cast<const char*>(&chosen) + 2, 2);
-            uint8_t integers[128];
-            for (int64_t v = 0; v < group.vectors; ++v) {
-                const Floats made = group.integers(v, inverse_of(chosen)) + 8.0f;
-                for (int64_t i = 0; i < kLanes; ++i)
-                    integers[v * kLanes + i] = static_cast<uint8_t>(made[i]);
-            }
-            for (int64_t i = 0; i < size; i += 8)
-                for (int64_t j = 0; j < 4; ++j)
-                    *to++ = static_cast<uint8_t>(integers[i + j] | integers[i + 4 + j] << 4);
-        }
-    });
+    if (size == 32) pack_groups<32>(dense, panels, scale, outputs, inputs);
+    if (size == 64) pack_groups<64>(dense, panels, scale, outputs, inputs);
+    if (size == 128) pack_groups<128>(dense, panels, scale, outputs, inputs);
 }

@@ -10,12 +10,13 @@ struct Quantized {
     const float* scale;  // [rows]
 };
 
-// The integers of kLanes values times `inverse`, as bytes.
-inline void round_to_bytes(Floats values, float inverse, int8_t* to) {
-    typedef int8_t Bytes __attribute__((vector_size(kLanes)));
-    // Adding 1.5 * 2^23 rounds to nearest; the sum's low byte is the integer.
-    const Ints bits = (Ints)(values * inverse + 12582912.0f);
-    const Bytes bytes = __builtin_convertvector(bits, Bytes);
+// To the nearest, to even of two: that is what adding 1.5 * 2^23 does, in the low bits of the sum.
+inline Ints integers(Floats values) { return (Ints)(values + 12582912.0f) - 0x4b400000; }
+
+// Their lowest bytes.
+inline void store(uint8_t* to, Ints values) {
+    typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
+    const Bytes bytes = __builtin_convertvector(values, Bytes);
     std::memcpy(to, &bytes, sizeof bytes);
 }
 
@@ -44,19 +45,23 @@ inline Quantized quantize_rows(const uint16_t* x, int64_t x_stride, int64_t rows
         scale[row] = peak / 127.0f;
         for (int64_t first = 0; first < inputs; first += span) {
             uint32_t* const head = to;
-            int32_t total = 0;
-            for (int64_t i = first; i < first + span; i += kLanes) {
-                alignas(64) int8_t bytes[kLanes];
-                const Floats values = i + kLanes <= inputs ? load(from + i)
-                                      : i < inputs         ? load_part(from + i, inputs - i)
-                                                           : Floats{};
-                round_to_bytes(values, inverse, bytes);
-                for (int64_t j = 0; j < kLanes && i + j < first + span; j += 4) {
-                    for (int64_t b = 0; b < 4; ++b) total += bytes[j + b];
-                    std::memcpy(to += stride, bytes + j, 4);
-                }
+            Ints totals{};
+            const auto put = [&](Floats values, int64_t words) {
+                const Ints made = integers(values * inverse);
+                totals += made;
+                uint8_t bytes[kLanes];
+                store(bytes, made);
+                for (int64_t i = 0; i < words; ++i) std::memcpy(to += stride, bytes + 4 * i, 4);
+            };
+            const int64_t end = first + span, whole = end < inputs ? end : inputs;
+            int64_t i = first;
+            for (; i + kLanes <= whole; i += kLanes) put(load(from + i), kLanes / 4);
+            for (; i < end; i += kLanes) {
+                const int64_t count = whole - i < kLanes ? whole - i : kLanes;
+                const int64_t words = end - i < kLanes ? (end - i) / 4 : kLanes / 4;
+                put(count > 0 ? load_part(from + i, count) : Floats{}, words);
             }
-            *head = static_cast<uint32_t>(factor * total);
+            *head = static_cast<uint32_t>(factor * sum(totals));
             to += stride;
         }
     };
