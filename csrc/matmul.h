@@ -35,7 +35,10 @@ inline constexpr int64_t kTileColumns = kTileVectors * kLanes;
 inline constexpr int64_t kBlockRows = 192;
 inline constexpr int64_t kBlockGroups = kBlockRows / kTileRows;
 inline constexpr int64_t kPartWords = 8 << 10;  // of a panel at a time
-inline constexpr int64_t kMaxPanels = 3;         // of a chunk
+inline constexpr int64_t kNear = 1 << 10;        // words that one group alone asks for ahead
+inline constexpr int64_t kLine = 16;             // words of a cache line
+inline constexpr int64_t kMostPanels = 4;        // at once, with
+inline constexpr int64_t kManyGroups = 5;        // or more: x is not near as a whole
 
 // x as tiles read it: groups of rows as even as can be, `words` of each row.
 struct Groups {
@@ -48,15 +51,15 @@ struct Groups {
     const uint32_t* at(int64_t group) const { return data + first(group) * words; }
 };
 
-// Fills groups [rows, words] at `to`: fill(row, to, stride) makes a row, its words `stride` apart.
+// Fills groups [rows, words] at `to`: fill(first_row, count, to) makes one, [words, count].
 template <class Fill>
 Groups make_groups(uint32_t* to, int64_t rows, int64_t words, const Fill& fill) {
     const Groups groups{to, rows, words};
     const int64_t grain = 16384 / (kTileRows * words) + 1;
     parallel_for(groups.count(), grain, [&](int64_t begin, int64_t end) {
         for (int64_t group = begin; group < end; ++group) {
-            const int64_t first = groups.first(group), count = groups.rows_of(group);
-            for (int64_t r = 0; r < count; ++r) fill(first + r, to + first * words + r, count);
+            const int64_t first = groups.first(group);
+            fill(first, groups.rows_of(group), to + first * words);
         }
     });
     return groups;
@@ -117,13 +120,14 @@ struct Result {
     }
 };
 
-// Asks for memory while tiles are computed, `share` words with each step of each tile.
+// Asks for memory while tiles are computed, `share` words (two cache lines at most) with each step.
 struct Ahead {
     const uint32_t* next;
     int64_t share;
 
     void step() {
         __builtin_prefetch(next, 0, 3);
+        if (share > kLine) __builtin_prefetch(next + kLine, 0, 3);
         next += share;
     }
 };
@@ -148,25 +152,50 @@ inline void with_constant(int64_t count, const Function& function) {
     }
 }
 
-// Sums of a panel with groups [first, first + count) of x, from the first group's first row on.
+// Chunks that are computed together, so that what they read of x is near for all but the first.
+struct Together {
+    int64_t chunk, chunks, panels;  // from the first chunk on, and panels of each
+    alignas(64) float sums[kMostPanels * kBlockRows * kPanel];
+
+    // Of a row of x with all panels of a chunk.
+    float* of(int64_t index, int64_t row) {
+        return sums + (index * kBlockRows + row) * panels * kPanel;
+    }
+};
+
+// Sums of groups [first, first + count) of x with the panels, from the first group's first row on.
 template <class Format>
-void multiply_panel(const Format& format, const Groups& x, int64_t first, int64_t count,
-                    int64_t panel, float* sums, int64_t stride) {
-    const int64_t part = count == 1 ? format.units : kPartWords / format.unit_words;
+void multiply_together(const Format& format, const Result& result, const Groups& x, int64_t first,
+                       int64_t count, Together& set) {
+    // One group alone is itself waiting for memory. Several share what is near, and together ask
+    // for what the next panel has of these inputs, or the first panel of the next.
+    const bool alone = count == 1;
+    const int64_t part = alone ? format.units : kPartWords / format.unit_words;
+    const int64_t panels = set.chunks * set.panels;
+    const auto panel_of = [&](int64_t index) {
+        return result.panel(set.chunk + index / set.panels, index % set.panels);
+    };
+    const auto words = [&](int64_t index, int64_t unit) {
+        return format.weights + (panel_of(index) * format.units + unit) * format.unit_words;
+    };
     for (int64_t begin = 0; begin < format.units; begin += part) {
         const int64_t end = format.units - begin < part ? format.units : begin + part;
-        // The next part, or what comes after the panel.
-        Ahead ahead{format.weights + (panel * format.units + end) * format.unit_words,
-                    (kPanel + count - 1) / count};
         const int64_t steps = (end - begin) * format.unit_words / kPanel;
-        for (int64_t group = first; group < first + count; ++group) {
-            Place at{sums + (x.first(group) - x.first(first)) * stride, stride, x.at(group),
-                     panel, 0, begin, end};
-            with_constant<kTileRows>(x.rows_of(group), [&]<int64_t kRows>() {
-                for (; at.column < kPanel; at.column += kTileColumns, at.sums += kTileColumns)
-                    format.template tile<kRows>(at, ahead);
-            });
-            ahead.next += steps * ahead.share;
+        for (int64_t index = 0; index < panels; ++index) {
+            Ahead ahead{alone                ? words(index, begin) + kNear
+                        : index + 1 < panels ? words(index + 1, begin)
+                                             : words(0, end),
+                        (kPanel + count - 1) / count};
+            for (int64_t group = first; group < first + count; ++group) {
+                Place at{set.of(index / set.panels, x.first(group) - x.first(first)) +
+                             index % set.panels * kPanel,
+                         set.panels * kPanel, x.at(group), panel_of(index), 0, begin, end};
+                with_constant<kTileRows>(x.rows_of(group), [&]<int64_t kRows>() {
+                    for (; at.column < kPanel; at.column += kTileColumns, at.sums += kTileColumns)
+                        format.template tile<kRows>(at, ahead);
+                });
+                ahead.next += steps * ahead.share;
+            }
         }
     }
 }
@@ -177,24 +206,26 @@ void multiply_panel(const Format& format, const Groups& x, int64_t first, int64_
 //   floats(sums)                 kLanes of those sums as Floats
 template <class Format>
 void multiply(const Format& format, const Result& result, const Groups& x) {
-    const int64_t chunks = result.chunks(), panels = result.panels(), stride = panels * kPanel;
-    parallel_for(chunks, chunks / 32 + 1, [&](int64_t begin, int64_t end) {
-        alignas(64) float sums[kBlockRows * kMaxPanels * kPanel];
-        for (int64_t chunk = begin; chunk < end; ++chunk)
+    const int64_t most = x.count() < kManyGroups ? 1 : kMostPanels / result.panels();
+    const int64_t grain = result.chunks() / 32 + 1;
+    parallel_for(result.chunks(), grain < most ? most : grain, [&](int64_t begin, int64_t end) {
+        Together set;
+        set.panels = result.panels();
+        for (set.chunk = begin; set.chunk < end; set.chunk += most) {
+            set.chunks = end - set.chunk < most ? end - set.chunk : most;
             for (int64_t first = 0; first < x.count(); first += kBlockGroups) {
                 const int64_t left = x.count() - first;
                 const int64_t count = left < kBlockGroups ? left : kBlockGroups;
-                for (int64_t index = 0; index < panels; ++index)
-                    multiply_panel(format, x, first, count, result.panel(chunk, index),
-                                   sums + index * kPanel, stride);
-                float* of_row = sums;
-                for (int64_t row = x.first(first); row < x.first(first + count); ++row) {
-                    for (int64_t i = 0; i < stride; i += kLanes)
-                        store(of_row + i, Format::floats(of_row + i));
-                    result.finish(row, chunk, of_row);
-                    of_row += stride;
-                }
+                multiply_together(format, result, x, first, count, set);
+                for (int64_t i = 0; i < set.chunks; ++i)
+                    for (int64_t row = x.first(first); row < x.first(first + count); ++row) {
+                        float* const sums = set.of(i, row - x.first(first));
+                        for (int64_t lane = 0; lane < set.panels * kPanel; lane += kLanes)
+                            store(sums + lane, Format::floats(sums + lane));
+                        result.finish(row, set.chunk + i, sums);
+                    }
             }
+        }
     });
 }
 

@@ -5,6 +5,8 @@
 namespace quire::QUIRE_ISA {
 namespace {
 
+constexpr int64_t kNearWords = 256;  // of each row of a group, written while they are near
+
 struct Bfloat16 {
     using Sum = Floats;
 
@@ -45,10 +47,16 @@ void QUIRE_KERNEL(matmul_bf16)(const uint16_t* x, int64_t x_stride, const uint32
     const int64_t words = (inputs + 1) / 2;
     const Groups groups = make_groups(
         static_cast<uint32_t*>(quire::scratch(rows * words * 4)), rows, words,
-        [&](int64_t row, uint32_t* to, int64_t stride) {
-            const uint16_t* const from = x + row * x_stride;
-            for (int64_t i = 0; i < inputs / 2; ++i) std::memcpy(to + i * stride, from + 2 * i, 4);
-            if (inputs % 2 != 0) to[(words - 1) * stride] = from[inputs - 1];
+        [&](int64_t first_row, int64_t count, uint32_t* to) {
+            for (int64_t first = 0; first < words; first += kNearWords)
+                for (int64_t r = 0; r < count; ++r) {
+                    const uint16_t* const from = x + (first_row + r) * x_stride;
+                    const int64_t end = words - first < kNearWords ? words : first + kNearWords;
+                    const int64_t whole = end < inputs / 2 ? end : inputs / 2;
+                    for (int64_t i = first; i < whole; ++i)
+                        std::memcpy(to + i * count + r, from + 2 * i, 4);
+                    if (whole < end) to[whole * count + r] = from[inputs - 1];
+                }
         });
     const Result result{y, y_stride, rows, outputs, bias, activation};
     multiply(Steps<Bfloat16>{w, words}, result, groups);

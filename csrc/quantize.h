@@ -29,7 +29,7 @@ inline Quantized quantize_rows(const uint16_t* x, int64_t x_stride, int64_t rows
     const int64_t spans = (inputs + span - 1) / span, words = spans * (span / 4 + 1);
     const int64_t scales = (rows + 15) / 16 * 16;
     auto* scale = static_cast<float*>(scratch((scales + rows * words) * 4));
-    const auto quantize = [&](int64_t row, uint32_t* to, int64_t stride) {
+    const auto quantize_row = [&](int64_t row, uint32_t* to, int64_t stride) {
         const uint16_t* from = x + row * x_stride;
         Floats most{};
         int64_t k = 0;
@@ -66,6 +66,9 @@ inline Quantized quantize_rows(const uint16_t* x, int64_t x_stride, int64_t rows
         }
     };
     auto* data = reinterpret_cast<uint32_t*>(scale + scales);
+    const auto quantize = [&](int64_t first_row, int64_t count, uint32_t* to) {
+        for (int64_t r = 0; r < count; ++r) quantize_row(first_row + r, to + r, count);
+    };
     return {make_groups(data, rows, words, quantize), scale};
 }
 
