@@ -32,18 +32,20 @@ inline constexpr int64_t kTileRows = 8;
 inline constexpr int64_t kTileRows = 4;
 #endif
 inline constexpr int64_t kTileColumns = kTileVectors * kLanes;
-inline constexpr int64_t kBlockRows = 192;
-inline constexpr int64_t kBlockGroups = kBlockRows / kTileRows;
+inline constexpr int64_t kBlockRows = 192;  // of x, a multiple of kTileRows
 inline constexpr int64_t kPartWords = 8 << 10;  // of a panel at a time
 inline constexpr int64_t kNear = 1 << 10;        // words that one group alone asks for ahead
 inline constexpr int64_t kLine = 16;             // words of a cache line
 inline constexpr int64_t kMostPanels = 4;        // at once, with
 inline constexpr int64_t kManyGroups = 5;        // or more: x is not near as a whole
 
-// x as tiles read it: groups of rows as even as can be, `words` of each row.
+// x as tiles read it: groups of rows as even as can be, so many words of each row that the groups'
+// parts do not meet in the same lines of a cache.
 struct Groups {
     const uint32_t* data;
     int64_t rows, words;
+
+    static int64_t words_of(int64_t used) { return used + kPartWords / kPanel; }
 
     int64_t count() const { return (rows + kTileRows - 1) / kTileRows; }
     int64_t first(int64_t group) const { return group * rows / count(); }
@@ -51,7 +53,7 @@ struct Groups {
     const uint32_t* at(int64_t group) const { return data + first(group) * words; }
 };
 
-// Fills groups [rows, words] at `to`: fill(first_row, count, to) makes one, [words, count].
+// Fills groups at `to` [rows, words]: fill(first_row, count, to) makes one, [.., count].
 template <class Fill>
 Groups make_groups(uint32_t* to, int64_t rows, int64_t words, const Fill& fill) {
     const Groups groups{to, rows, words};
@@ -163,33 +165,29 @@ struct Together {
     }
 };
 
-// Sums of groups [first, first + count) of x with the panels, from the first group's first row on.
 template <class Format>
-void multiply_together(const Format& format, const Result& result, const Groups& x, int64_t first,
-                       int64_t count, Together& set) {
+void multiply_together(const Format& format, const Result& result, const Groups& x, Together& set) {
     // One group alone is itself waiting for memory. Several share what is near, and together ask
     // for what the next panel has of these inputs, or the first panel of the next.
-    const bool alone = count == 1;
-    const int64_t part = alone ? format.units : kPartWords / format.unit_words;
-    const int64_t panels = set.chunks * set.panels;
-    const auto panel_of = [&](int64_t index) {
+    const int64_t groups = x.count(), panels = set.chunks * set.panels;
+    const int64_t part = groups == 1 ? format.units : kPartWords / format.unit_words;
+    const auto panel = [&](int64_t index) {
         return result.panel(set.chunk + index / set.panels, index % set.panels);
     };
     const auto words = [&](int64_t index, int64_t unit) {
-        return format.weights + (panel_of(index) * format.units + unit) * format.unit_words;
+        return format.weights + (panel(index) * format.units + unit) * format.unit_words;
     };
     for (int64_t begin = 0; begin < format.units; begin += part) {
         const int64_t end = format.units - begin < part ? format.units : begin + part;
         const int64_t steps = (end - begin) * format.unit_words / kPanel;
         for (int64_t index = 0; index < panels; ++index) {
-            Ahead ahead{alone                ? words(index, begin) + kNear
+            Ahead ahead{groups == 1          ? words(index, begin) + kNear
                         : index + 1 < panels ? words(index + 1, begin)
                                              : words(0, end),
-                        (kPanel + count - 1) / count};
-            for (int64_t group = first; group < first + count; ++group) {
-                Place at{set.of(index / set.panels, x.first(group) - x.first(first)) +
-                             index % set.panels * kPanel,
-                         set.panels * kPanel, x.at(group), panel_of(index), 0, begin, end};
+                        (kPanel + groups - 1) / groups};
+            for (int64_t group = 0; group < groups; ++group) {
+                Place at{set.of(index / set.panels, x.first(group)) + index % set.panels * kPanel,
+                         set.panels * kPanel, x.at(group), panel(index), 0, begin, end};
                 with_constant<kTileRows>(x.rows_of(group), [&]<int64_t kRows>() {
                     for (; at.column < kPanel; at.column += kTileColumns, at.sums += kTileColumns)
                         format.template tile<kRows>(at, ahead);
@@ -200,33 +198,37 @@ void multiply_together(const Format& format, const Result& result, const Groups&
     }
 }
 
-// The whole product. `Format` says what panels are made of:
+// The whole product, as many rows at a time as leave room for weights in the caches: then
+// x_of(first_row, block) makes their groups, and may set what `block` is to know of them.
+// `Format` says what panels are made of:
 //   weights, units, unit_words   of a panel: so many units along the inputs, so many words each
 //   tile<kRows>(place, ahead)    adds to the sums of a tile
 //   floats(sums)                 kLanes of those sums as Floats
-template <class Format>
-void multiply(const Format& format, const Result& result, const Groups& x) {
-    const int64_t most = x.count() < kManyGroups ? 1 : kMostPanels / result.panels();
-    const int64_t grain = result.chunks() / 32 + 1;
-    parallel_for(result.chunks(), grain < most ? most : grain, [&](int64_t begin, int64_t end) {
-        Together set;
-        set.panels = result.panels();
-        for (set.chunk = begin; set.chunk < end; set.chunk += most) {
-            set.chunks = end - set.chunk < most ? end - set.chunk : most;
-            for (int64_t first = 0; first < x.count(); first += kBlockGroups) {
-                const int64_t left = x.count() - first;
-                const int64_t count = left < kBlockGroups ? left : kBlockGroups;
-                multiply_together(format, result, x, first, count, set);
+template <class Format, class XOf>
+void multiply(const Format& format, const Result& result, const XOf& x_of) {
+    for (int64_t first = 0; first < result.rows; first += kBlockRows) {
+        Result block = result;
+        block.y += first * block.y_stride;
+        block.rows = result.rows - first < kBlockRows ? result.rows - first : kBlockRows;
+        const Groups x = x_of(first, block);
+        const int64_t most = x.count() < kManyGroups ? 1 : kMostPanels / block.panels();
+        const int64_t grain = block.chunks() / 32 + 1;
+        parallel_for(block.chunks(), grain < most ? most : grain, [&](int64_t begin, int64_t end) {
+            Together set;
+            set.panels = block.panels();
+            for (set.chunk = begin; set.chunk < end; set.chunk += most) {
+                set.chunks = end - set.chunk < most ? end - set.chunk : most;
+                multiply_together(format, block, x, set);
                 for (int64_t i = 0; i < set.chunks; ++i)
-                    for (int64_t row = x.first(first); row < x.first(first + count); ++row) {
-                        float* const sums = set.of(i, row - x.first(first));
+                    for (int64_t row = 0; row < block.rows; ++row) {
+                        float* const sums = set.of(i, row);
                         for (int64_t lane = 0; lane < set.panels * kPanel; lane += kLanes)
                             store(sums + lane, Format::floats(sums + lane));
-                        result.finish(row, set.chunk + i, sums);
+                        block.finish(row, set.chunk + i, sums);
                     }
             }
-        }
-    });
+        });
+    }
 }
 
 }  // namespace quire::QUIRE_ISA

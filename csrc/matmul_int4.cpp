@@ -86,9 +86,10 @@ void QUIRE_KERNEL(matmul_int4)(const uint16_t* x, int64_t x_stride, const uint32
                                int64_t y_stride, int64_t rows, int64_t outputs, int64_t inputs,
                                int64_t group, int64_t activation) {
     using namespace quire::QUIRE_ISA;
-    if (rows == 0) return;
-    const Quantized made = quantize_rows(x, x_stride, rows, inputs, group, -8);
-    const Result result{y, y_stride, rows, outputs, bias, activation, nullptr, made.scale};
+    const auto groups_of = [&](int64_t first_row, Result& block) {
+        return quantize_rows(x + first_row * x_stride, x_stride, inputs, group, -8, block);
+    };
+    const Result result{y, y_stride, rows, outputs, bias, activation};
     const int64_t groups = (inputs + group - 1) / group;
-    multiply(Int4Groups{w, groups, group / 8 * kPanel, scale}, result, made.groups);
+    multiply(Int4Groups{w, groups, group / 8 * kPanel, scale}, result, groups_of);
 }

@@ -10,9 +10,10 @@ void QUIRE_KERNEL(matmul_int8)(const uint16_t* x, int64_t x_stride, const uint32
                                int64_t y_stride, int64_t rows, int64_t outputs, int64_t inputs,
                                int64_t activation) {
     using namespace quire::QUIRE_ISA;
-    if (rows == 0) return;
     const int64_t steps = (inputs + 3) / 4;
-    const Quantized made = quantize_rows(x, x_stride, rows, inputs, 4 * steps, -Int8::kBias);
-    const Result result{y, y_stride, rows, outputs, bias, activation, scale, made.scale};
-    multiply(Steps<Int8>{w, steps}, result, made.groups);
+    const auto groups_of = [&](int64_t first_row, Result& block) {
+        return quantize_rows(x + first_row * x_stride, x_stride, inputs, 4 * steps, -Int8::kBias, block);
+    };
+    const Result result{y, y_stride, rows, outputs, bias, activation, scale};
+    multiply(Steps<Int8>{w, steps}, result, groups_of);
 }

@@ -5,11 +5,6 @@
 
 namespace quire::QUIRE_ISA {
 
-struct Quantized {
-    Groups groups;
-    const float* scale;  // [rows]
-};
-
 // To the nearest, to even of two: that is what adding 1.5 * 2^23 does, in the low bits of the sum.
 inline Ints integers(Floats values) { return (Ints)(values + 12582912.0f) - 0x4b400000; }
 
@@ -20,15 +15,16 @@ inline void store(uint8_t* to, Ints values) {
     std::memcpy(to, &bytes, sizeof bytes);
 }
 
-// x [rows, inputs], rows x_stride apart, rounded to 127 steps of the row's largest value. Before
+// The block's rows of x, x_stride apart, rounded to 127 steps of the row's largest value. Before
 // each `span` values (a multiple of 4; past the inputs they are 0) comes a word that is `factor`
-// times their sum: what weights that are held with -factor added have too much. The memory is the
-// calling thread's scratch.
-inline Quantized quantize_rows(const uint16_t* x, int64_t x_stride, int64_t rows, int64_t inputs,
-                               int64_t span, int32_t factor) {
-    const int64_t spans = (inputs + span - 1) / span, words = spans * (span / 4 + 1);
-    const int64_t scales = (rows + 15) / 16 * 16;
-    auto* scale = static_cast<float*>(scratch((scales + rows * words) * 4));
+// times their sum: what weights that are held with -factor added have too much. The memory, also
+// that of block.row_scale, is the calling thread's scratch.
+inline Groups quantize_rows(const uint16_t* x, int64_t x_stride, int64_t inputs, int64_t span,
+                            int32_t factor, Result& block) {
+    const int64_t spans = (inputs + span - 1) / span, words = Groups::words_of(spans * (span / 4 + 1));
+    const int64_t scales = (block.rows + 15) / 16 * 16;
+    auto* scale = static_cast<float*>(scratch((scales + block.rows * words) * 4));
+    block.row_scale = scale;
     const auto quantize_row = [&](int64_t row, uint32_t* to, int64_t stride) {
         const uint16_t* from = x + row * x_stride;
         Floats most{};
@@ -69,7 +65,7 @@ inline Quantized quantize_rows(const uint16_t* x, int64_t x_stride, int64_t rows
     const auto quantize = [&](int64_t first_row, int64_t count, uint32_t* to) {
         for (int64_t r = 0; r < count; ++r) quantize_row(first_row + r, to + r, count);
     };
-    return {make_groups(data, rows, words, quantize), scale};
+    return make_groups(data, block.rows, words, quantize);
 }
 
 }  // namespace quire::QUIRE_ISA
