@@ -1,4 +1,5 @@
 // bfloat16 weights and activations, fp32 sums. A unit is a step: two inputs.
+#include "dot_pairs.h"
 #include "matmul_steps.h"
 #include "quire.h"
 
@@ -19,35 +20,6 @@ void pair_inputs(const uint16_t* x, int64_t x_stride, int64_t inputs, int64_t co
             if (whole < end) to[whole * count + r] = from[inputs - 1];
         }
 }
-
-struct Bfloat16 {
-    using Sum = Floats;
-
-#if defined(__AVX512BF16__)
-    using Register = Words;
-
-    static Register weight(Words w) { return w; }
-    static Register value(Words x) { return x; }
-    static Sum dot(Sum sum, Register w, Register x) {
-        asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(w), "v"(x));
-        return sum;
-    }
-#else
-    struct Register {
-        Floats even, odd;
-    };
-
-    static Register weight(Words w) { return {(Floats)(w << 16), (Floats)(w & 0xffff0000u)}; }
-    static Register value(Words x) { return weight(x); }
-    static Sum dot(Sum sum, Register w, Register x) {
-        return sum + w.even * x.even + w.odd * x.odd;
-    }
-#endif
-    static constexpr int64_t kHead = 0;
-
-    static Sum start(uint32_t) { return Floats{}; }
-    static Floats floats(Sum sum) { return sum; }
-};
 
 }  // namespace
 }  // namespace quire::QUIRE_ISA

@@ -1,8 +1,8 @@
 // int4 weights in groups with a scale each, activations quantized row by row. A unit is a group.
 //
-// A step holds eight inputs of each output: the low halves of a word's bytes meet one word of x, the
-// high halves the next. Weights are held with 8 added. A group's products are added up as integers,
-// times its scale that goes to the fp32 sums.
+// A step holds eight inputs of each output: the low halves of a word's bytes meet one word of x,
+// the high halves the next. Weights are held with 8 added. A group's products are added up as
+// integers; times its scale that goes to the fp32 sums.
 #include "dot_bytes.h"
 #include "matmul.h"
 #include "quantize.h"

@@ -12,7 +12,8 @@ void QUIRE_KERNEL(matmul_int8)(const uint16_t* x, int64_t x_stride, const uint32
     using namespace quire::QUIRE_ISA;
     const int64_t steps = (inputs + 3) / 4;
     const auto groups_of = [&](int64_t first_row, Result& block) {
-        return quantize_rows(x + first_row * x_stride, x_stride, inputs, 4 * steps, -Int8::kBias, block);
+        const uint16_t* const from = x + first_row * x_stride;
+        return quantize_rows(from, x_stride, inputs, 4 * steps, -Int8::kBias, block);
     };
     const Result result{y, y_stride, rows, outputs, bias, activation, scale};
     multiply(Steps<Int8>{w, steps}, result, groups_of);

@@ -22,8 +22,8 @@ void turn(const uint32_t* rows, int64_t steps, uint32_t* panel) {
     }
 }
 
-// Fills panels of `steps`: row(output, words [steps]) makes an output's words. What it reads may lie
-// where its panel is to be.
+// Fills panels of `steps`: row(output, words [steps]) makes an output's words. What it reads may
+// lie where its panel is to be.
 template <class Row>
 void make_panels(uint32_t* panels, int64_t outputs, int64_t steps, const Row& row) {
     parallel_for((outputs + kPanel - 1) / kPanel, 1, [&](int64_t begin, int64_t end) {

@@ -21,7 +21,8 @@ inline void store(uint8_t* to, Ints values) {
 // that of block.row_scale, is the calling thread's scratch.
 inline Groups quantize_rows(const uint16_t* x, int64_t x_stride, int64_t inputs, int64_t span,
                             int32_t factor, Result& block) {
-    const int64_t spans = (inputs + span - 1) / span, words = Groups::words_of(spans * (span / 4 + 1));
+    const int64_t spans = (inputs + span - 1) / span;
+    const int64_t words = Groups::words_of(spans * (span / 4 + 1));
     const int64_t scales = (block.rows + 15) / 16 * 16;
     auto* scale = static_cast<float*>(scratch((scales + block.rows * words) * 4));
     block.row_scale = scale;

@@ -83,8 +83,8 @@ QUIRE_API void QUIRE_KERNEL(pack_int4)(const uint16_t* dense, uint32_t* panels, 
                                        int64_t outputs, int64_t inputs, int64_t size);
 
 /* y [rows, outputs] = x [rows, inputs] w [outputs, inputs]^T + bias [outputs] or NULL, w in panels.
- * With an `activation` (activation.h; 0 is none) w and bias have 2 * outputs rows, gate then up, and
- * y is act(gate) * up. */
+ * With an `activation` (activation.h; 0 is none) w and bias have 2 * outputs rows, gate then up,
+ * and y is act(gate) * up. */
 QUIRE_API void QUIRE_KERNEL(matmul_bf16)(const uint16_t* x, int64_t x_stride, const uint32_t* w,
                                          const uint16_t* bias, uint16_t* y, int64_t y_stride,
                                          int64_t rows, int64_t outputs, int64_t inputs,
