@@ -21,17 +21,15 @@ void multiply(const QuireLinear& w, const uint16_t* x, uint16_t* y, int64_t rows
     const auto* scale = static_cast<const uint16_t*>(w.scale);
     switch (w.format) {
         case 0:
-            return QUIRE_KERNEL(matmul_bf16)(x, w.inputs, static_cast<const uint16_t*>(w.data),
-                                             w.bias, y, w.outputs, rows, w.outputs, w.inputs,
-                                             activation);
+            return QUIRE_KERNEL(matmul_bf16)(x, w.inputs, w.data, w.bias, y, w.outputs, rows,
+                                             w.outputs, w.inputs, activation);
         case 1:
-            return QUIRE_KERNEL(matmul_int8)(x, w.inputs, static_cast<const int8_t*>(w.data),
+            return QUIRE_KERNEL(matmul_int8)(x, w.inputs, w.data,
                                              static_cast<const float*>(w.scale), w.bias, y,
                                              w.outputs, rows, w.outputs, w.inputs, activation);
         default:
-            return QUIRE_KERNEL(matmul_int4)(x, w.inputs, static_cast<const uint8_t*>(w.data),
-                                             scale, w.bias, y, w.outputs, rows, w.outputs,
-                                             w.inputs, w.group, activation);
+            return QUIRE_KERNEL(matmul_int4)(x, w.inputs, w.data, scale, w.bias, y, w.outputs, rows,
+                                             w.outputs, w.inputs, w.group, activation);
     }
 }
 

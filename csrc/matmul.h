@@ -1,8 +1,22 @@
-// What all matmuls share: how work is cut, and what becomes of the sums.
+// Products of x [rows, inputs] with weights in panels: y = x w^T.
 //
-// y [rows, outputs] = x [rows, inputs] w [outputs, inputs]^T. Both are read along the inputs, which
-// is how checkpoints store weights: nothing is packed, and there is one copy. A thread takes chunks
-// of outputs and all rows.
+// A panel is 32 outputs. Step after step along the inputs it holds a word of each, side by side:
+// 2 bfloat16, 4 int8 or 8 int4. So a register of weights meets one word of x in all its lanes, and
+// a lane's sum is one output's: nothing is added across lanes, and the panels of a weight are one
+// stretch of memory that one row of x reads from beginning to end. Past the outputs and past the
+// inputs a panel is zeros. `pack.cpp` makes panels.
+//
+// A tile is what one pass along the inputs computes: up to kTileRows rows of x by two registers of
+// outputs, whose sums stay in registers. x is copied in that order first: of each group of rows,
+// word after word, the rows side by side. Inputs are cut so that a panel's part stays near while
+// all groups pass over it, and the next part is asked for meanwhile.
+//
+// A sum runs along the inputs from the first to the last, whatever the tile: a row's products are
+// the same to the last bit in any company, and an engine that goes on after a crash computes in one
+// step what took many before.
+//
+// What limits a tile of 12 rows on Zen 5, for each step: 24 products, two a cycle, 12 cycles;
+// 2 loads of weights and 12 of x, two a cycle, 7; 128 bytes of weights from the second cache, 2.
 #pragma once
 
 #include "activation.h"
@@ -11,13 +25,54 @@
 
 namespace quire::QUIRE_ISA {
 
-inline constexpr int64_t kChunk = 32;      // rows of w; with a gate, half of them gates
-inline constexpr int64_t kBlockRows = 96;  // of x
-inline constexpr int64_t kRegister = kLanes * 4;  // bytes
+inline constexpr int64_t kPanel = 32;
+inline constexpr int64_t kTileVectors = 2;
+#if defined(__AVX512F__)
+inline constexpr int64_t kTileRows = 12;  // 24 of 32 registers hold sums
+#elif defined(__aarch64__)
+inline constexpr int64_t kTileRows = 8;
+#else
+inline constexpr int64_t kTileRows = 4;
+#endif
+inline constexpr int64_t kTileColumns = kTileVectors * kLanes;
+inline constexpr int64_t kBlockRows = 192;      // of x, a multiple of kTileRows
+inline constexpr int64_t kPartWords = 8 << 10;  // of a panel at a time
+inline constexpr int64_t kNear = 1 << 10;       // words that one group alone asks for ahead
+inline constexpr int64_t kLine = 16;            // words of a cache line
+inline constexpr int64_t kManyGroups = 5;       // so many, and x is not near as a whole: then
+inline constexpr int64_t kMostPanels = 4;       // panels at once
+
+// x as tiles read it: groups of rows as even as can be, so many words of each row that the groups'
+// parts do not meet in the same lines of a cache.
+struct Groups {
+    const uint32_t* data;
+    int64_t rows, words;
+
+    static int64_t words_of(int64_t used) { return used + kPartWords / kPanel; }
+
+    int64_t count() const { return (rows + kTileRows - 1) / kTileRows; }
+    int64_t first(int64_t group) const { return group * rows / count(); }
+    int64_t rows_of(int64_t group) const { return first(group + 1) - first(group); }
+    const uint32_t* at(int64_t group) const { return data + first(group) * words; }
+};
+
+// Fills groups at `to` [rows, words]: fill(first_row, count, to) makes one, [.., count].
+template <class Fill>
+Groups make_groups(uint32_t* to, int64_t rows, int64_t words, const Fill& fill) {
+    const Groups groups{to, rows, words};
+    const int64_t grain = 16384 / (kTileRows * words) + 1;
+    parallel_for(groups.count(), grain, [&](int64_t begin, int64_t end) {
+        for (int64_t group = begin; group < end; ++group) {
+            const int64_t first = groups.first(group);
+            fill(first, groups.rows_of(group), to + first * words);
+        }
+    });
+    return groups;
+}
 
 // Where sums go: y [rows, outputs], rows y_stride apart; bias [outputs] or null. With an activation
-// w and bias have 2 * outputs rows, gates first. Quantized weights have a scale for each row; so do
-// their activations, and `row_offset` is what every sum of that row has too much.
+// w and bias have 2 * outputs rows, gates first. int8 weights have a scale for each row, and so
+// have rows of x that were rounded to int8.
 struct Result {
     uint16_t* y;
     int64_t y_stride, rows, outputs;
@@ -25,28 +80,27 @@ struct Result {
     int64_t activation;
     const float* scale = nullptr;
     const float* row_scale = nullptr;
-    const float* row_offset = nullptr;
 
     bool gated() const { return activation != kNone; }
-    int64_t width() const { return gated() ? kChunk / 2 : kChunk; }  // outputs of a chunk
-    int64_t chunks() const { return (outputs + width() - 1) / width(); }
+    int64_t chunks() const { return (outputs + kPanel - 1) / kPanel; }
 
-    // The row of w behind `column` of a chunk; past the end, the last one again.
-    int64_t weight_row(int64_t chunk, int64_t column) const {
-        const int64_t output = chunk * width() + column % width();
-        const int64_t bounded = output < outputs ? output : outputs - 1;
-        return gated() && column >= width() ? outputs + bounded : bounded;
+    // A chunk is a panel of outputs; if gated, also the one or two that hold their up rows.
+    int64_t panels() const { return !gated() ? 1 : outputs % kPanel == 0 ? 2 : 3; }
+    int64_t panel(int64_t chunk, int64_t index) const {
+        if (index == 0) return chunk;
+        const int64_t last = (2 * outputs - 1) / kPanel, at = chunk + outputs / kPanel + index - 1;
+        return at < last ? at : last;
     }
 
-    // Finishes a chunk's sums [kChunk] of row `row`.
+    // Makes y of a chunk's sums [panels * kPanel] of row `row`.
     void finish(int64_t row, int64_t chunk, const float* sums) const {
-        const int64_t first = chunk * width();
-        const int64_t end = outputs - first < width() ? outputs - first : width();
+        const int64_t first = chunk * kPanel;
+        const int64_t end = outputs - first < kPanel ? outputs - first : kPanel;
         for (int64_t i = 0; i < end; i += kLanes) {
             const int64_t left = end - i;
             Floats value = finished(row, first + i, load(sums + i), left);
             if (gated()) {
-                const Floats up = load(sums + width() + i);
+                const Floats up = load(sums + kPanel + outputs % kPanel + i);
                 value = activate(value, activation) * finished(row, outputs + first + i, up, left);
             }
             uint16_t* to = y + row * y_stride + first + i;
@@ -59,7 +113,7 @@ struct Result {
 
   private:
     Floats finished(int64_t row, int64_t weight_row, Floats sums, int64_t left) const {
-        if (row_scale != nullptr) sums = (sums - row_offset[row]) * row_scale[row];
+        if (row_scale != nullptr) sums *= row_scale[row];
         if (scale != nullptr) sums *= some(scale + weight_row, left);
         if (bias != nullptr) sums += some(bias + weight_row, left);
         return sums;
@@ -71,24 +125,113 @@ struct Result {
     }
 };
 
-// Calls block(sums [up to kBlockRows][kChunk], chunk, first_row, more) for every chunk and block
-// of rows, in several threads, and finishes the sums it makes. `more`: there is a next chunk.
-template <class Block>
-void for_each_chunk(const Result& result, const Block& block) {
-    const int64_t chunks = result.chunks();
-    parallel_for(chunks, chunks / 8 + 1, [&](int64_t begin, int64_t end) {
-        alignas(64) float sums[kBlockRows * kChunk];
-        for (int64_t chunk = begin; chunk < end; ++chunk) {
-            for (int64_t first = 0; first < result.rows; first += kBlockRows) {
-                const int64_t left = result.rows - first;
-                const int64_t rows = left < kBlockRows ? left : kBlockRows;
-                for (int64_t i = 0; i < rows * kChunk; ++i) sums[i] = 0;
-                block(sums, chunk, first, chunk + 1 < chunks);
-                for (int64_t i = 0; i < rows; ++i)
-                    result.finish(first + i, chunk, sums + i * kChunk);
+// Asks for memory while tiles are computed, `share` words (two cache lines at most) with each step.
+struct Ahead {
+    const uint32_t* next;
+    int64_t share;
+
+    void step() {
+        __builtin_prefetch(next, 0, 3);
+        if (share > kLine) __builtin_prefetch(next + kLine, 0, 3);
+        next += share;
+    }
+};
+
+// Where a tile is: sums [kRows], rows `stride` apart, from a column of a panel on; x of its group;
+// units [begin, end) of the panel. Sums start from nothing if begin is 0.
+struct Place {
+    float* sums;
+    int64_t stride;
+    const uint32_t* x;
+    int64_t panel, column, begin, end;
+};
+
+// Calls function.template operator()<n>() for n = `count` in [1, kMost].
+template <int64_t kMost, class Function>
+inline void with_constant(int64_t count, const Function& function) {
+    if constexpr (kMost > 0) {
+        if (count == kMost)
+            function.template operator()<kMost>();
+        else
+            with_constant<kMost - 1>(count, function);
+    }
+}
+
+// Chunks that are computed together, so that what they read of x is near for all but the first.
+struct Together {
+    int64_t chunk, chunks, panels;  // from the first chunk on, and panels of each
+    alignas(64) float sums[kMostPanels * kBlockRows * kPanel];
+
+    // Of a row of x with all panels of a chunk.
+    float* of(int64_t index, int64_t row) {
+        return sums + (index * kBlockRows + row) * panels * kPanel;
+    }
+};
+
+template <class Format>
+void multiply_together(const Format& format, const Result& result, const Groups& x, Together& set) {
+    // One group alone is itself waiting for memory. Several share what is near, and together ask
+    // for what the next panel has of these inputs, or the first panel of the next.
+    const int64_t groups = x.count(), panels = set.chunks * set.panels;
+    const int64_t part = groups == 1 ? format.units : kPartWords / format.unit_words;
+    const auto panel = [&](int64_t index) {
+        return result.panel(set.chunk + index / set.panels, index % set.panels);
+    };
+    const auto words = [&](int64_t index, int64_t unit) {
+        return format.weights + (panel(index) * format.units + unit) * format.unit_words;
+    };
+    for (int64_t begin = 0; begin < format.units; begin += part) {
+        const int64_t end = format.units - begin < part ? format.units : begin + part;
+        const int64_t steps = (end - begin) * format.unit_words / kPanel;
+        for (int64_t index = 0; index < panels; ++index) {
+            Ahead ahead{groups == 1          ? words(index, begin) + kNear
+                        : index + 1 < panels ? words(index + 1, begin)
+                                             : words(0, end),
+                        (kPanel + groups - 1) / groups};
+            for (int64_t group = 0; group < groups; ++group) {
+                Place at{set.of(index / set.panels, x.first(group)) + index % set.panels * kPanel,
+                         set.panels * kPanel, x.at(group), panel(index), 0, begin, end};
+                with_constant<kTileRows>(x.rows_of(group), [&]<int64_t kRows>() {
+                    for (; at.column < kPanel; at.column += kTileColumns, at.sums += kTileColumns)
+                        format.template tile<kRows>(at, ahead);
+                });
+                ahead.next += steps * ahead.share;
             }
         }
-    });
+    }
+}
+
+// The whole product, as many rows at a time as leave room for weights in the caches: then
+// x_of(first_row, block) makes their groups, and may set what `block` is to know of them.
+// `Format` says what panels are made of:
+//   weights, units, unit_words   of a panel: so many units along the inputs, so many words each
+//   tile<kRows>(place, ahead)    adds to the sums of a tile
+//   floats(sums)                 kLanes of those sums as Floats
+template <class Format, class XOf>
+void multiply(const Format& format, const Result& result, const XOf& x_of) {
+    for (int64_t first = 0; first < result.rows; first += kBlockRows) {
+        Result block = result;
+        block.y += first * block.y_stride;
+        block.rows = result.rows - first < kBlockRows ? result.rows - first : kBlockRows;
+        const Groups x = x_of(first, block);
+        const int64_t most = x.count() < kManyGroups ? 1 : kMostPanels / block.panels();
+        const int64_t grain = block.chunks() / 32 + 1;
+        parallel_for(block.chunks(), grain < most ? most : grain, [&](int64_t begin, int64_t end) {
+            Together set;
+            set.panels = block.panels();
+            for (set.chunk = begin; set.chunk < end; set.chunk += most) {
+                set.chunks = end - set.chunk < most ? end - set.chunk : most;
+                multiply_together(format, block, x, set);
+                for (int64_t i = 0; i < set.chunks; ++i)
+                    for (int64_t row = 0; row < block.rows; ++row) {
+                        float* const sums = set.of(i, row);
+                        for (int64_t lane = 0; lane < set.panels * kPanel; lane += kLanes)
+                            store(sums + lane, Format::floats(sums + lane));
+                        block.finish(row, set.chunk + i, sums);
+                    }
+            }
+        });
+    }
 }
 
 }  // namespace quire::QUIRE_ISA

@@ -1,17 +1,20 @@
-// int8 weights with a scale for each output, activations quantized row by row, int32 sums.
+// int8 weights with a scale for each output, activations quantized row by row, int32 sums. A unit
+// is a step: four inputs. Weights are held with 128 added.
+#include "dot_bytes.h"
+#include "matmul_steps.h"
 #include "quantize.h"
 #include "quire.h"
 
-void QUIRE_KERNEL(matmul_int8)(const uint16_t* x, int64_t x_stride, const int8_t* w,
+void QUIRE_KERNEL(matmul_int8)(const uint16_t* x, int64_t x_stride, const uint32_t* w,
                                const float* scale, const uint16_t* bias, uint16_t* y,
                                int64_t y_stride, int64_t rows, int64_t outputs, int64_t inputs,
                                int64_t activation) {
     using namespace quire::QUIRE_ISA;
-    if (rows == 0) return;
-    const Quantized made = quantize_rows<kRegister, kRegister>(
-        x, x_stride, rows, inputs,
-        [](const int8_t* values, uint8_t* to) { std::memcpy(to, values, kRegister); });
-    const Result result{y,    y_stride,   rows,  outputs,    bias,
-                        activation, scale, made.scale, made.offset};
-    few_rows<Int8>(result, made.groups, reinterpret_cast<const uint8_t*>(w), inputs);
+    const int64_t steps = (inputs + 3) / 4;
+    const auto groups_of = [&](int64_t first_row, Result& block) {
+        const uint16_t* const from = x + first_row * x_stride;
+        return quantize_rows(from, x_stride, inputs, 4 * steps, -Int8::kBias, block);
+    };
+    const Result result{y, y_stride, rows, outputs, bias, activation, scale};
+    multiply(Steps<Int8>{w, steps}, result, groups_of);
 }

@@ -26,7 +26,8 @@ QUIRE_API void quire_set_threads(int64_t count, void* gomp_parallel);
 
 /* A linear layer as matmul_bf16, matmul_int8 or matmul_int4 below take it, by `format` 0, 1, 2. */
 typedef struct {
-    const void *data, *scale;
+    const uint32_t* data;
+    const void* scale;
     const uint16_t* bias;
     int64_t format, outputs, inputs, group;
 } QuireLinear;
@@ -65,23 +66,38 @@ typedef struct {
 /* Adds one to each of the n values at x: what the threads themselves cost. */
 QUIRE_API void QUIRE_KERNEL(touch)(float* x, int64_t n);
 
-/* y [rows, outputs] = x [rows, inputs] w [outputs, inputs]^T + bias [outputs] or NULL. With an
- * `activation` (activation.h; 0 is none) w and bias have 2 * outputs rows, gate then up, and y is
- * act(gate) * up. */
-QUIRE_API void QUIRE_KERNEL(matmul_bf16)(const uint16_t* x, int64_t x_stride, const uint16_t* w,
+/* dense [outputs, inputs] -> panels, the weights of the matmuls below (matmul.h): outputs filled up
+ * to whole panels of 32, each of so many words along the inputs as hold 2 bfloat16, 4 int8 plus 128
+ * or 8 int4 plus 8 (0-3 in the low halves of its bytes, 4-7 in the high ones). bfloat16 may be made
+ * where dense is, if inputs are even. */
+QUIRE_API void QUIRE_KERNEL(pack_bf16)(const uint16_t* dense, uint32_t* panels, int64_t outputs,
+                                       int64_t inputs);
+
+/* scale [outputs] */
+QUIRE_API void QUIRE_KERNEL(pack_int8)(const uint16_t* dense, uint32_t* panels, float* scale,
+                                       int64_t outputs, int64_t inputs);
+
+/* In groups of `size` (32, 64 or 128) inputs, filled up with 0 to whole groups; scale [panels,
+ * groups, 32] bfloat16, a panel's outputs side by side. */
+QUIRE_API void QUIRE_KERNEL(pack_int4)(const uint16_t* dense, uint32_t* panels, uint16_t* scale,
+                                       int64_t outputs, int64_t inputs, int64_t size);
+
+/* y [rows, outputs] = x [rows, inputs] w [outputs, inputs]^T + bias [outputs] or NULL, w in panels.
+ * With an `activation` (activation.h; 0 is none) w and bias have 2 * outputs rows, gate then up,
+ * and y is act(gate) * up. */
+QUIRE_API void QUIRE_KERNEL(matmul_bf16)(const uint16_t* x, int64_t x_stride, const uint32_t* w,
                                          const uint16_t* bias, uint16_t* y, int64_t y_stride,
                                          int64_t rows, int64_t outputs, int64_t inputs,
                                          int64_t activation);
 
 /* The same with w int8 times scale [outputs] (or 2 * outputs), and x rounded to int8 row by row. */
-QUIRE_API void QUIRE_KERNEL(matmul_int8)(const uint16_t* x, int64_t x_stride, const int8_t* w,
+QUIRE_API void QUIRE_KERNEL(matmul_int8)(const uint16_t* x, int64_t x_stride, const uint32_t* w,
                                          const float* scale, const uint16_t* bias, uint16_t* y,
                                          int64_t y_stride, int64_t rows, int64_t outputs,
                                          int64_t inputs, int64_t activation);
 
-/* The same with w int4, low half of each byte first, each plus 8, in groups of `group` (32, 64 or
- * 128) inputs, rows filled up to whole groups, times the group's scale [outputs, groups] bfloat16. */
-QUIRE_API void QUIRE_KERNEL(matmul_int4)(const uint16_t* x, int64_t x_stride, const uint8_t* w,
+/* The same with w int4 in groups of `group` inputs times scale, as pack_int4 makes them. */
+QUIRE_API void QUIRE_KERNEL(matmul_int4)(const uint16_t* x, int64_t x_stride, const uint32_t* w,
                                          const uint16_t* scale, const uint16_t* bias, uint16_t* y,
                                          int64_t y_stride, int64_t rows, int64_t outputs,
                                          int64_t inputs, int64_t group, int64_t activation);

@@ -35,6 +35,12 @@ inline Floats load(const float* p) {
     return v;
 }
 
+inline Words load(const uint32_t* p) {
+    Words v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+}
+
 inline void store(float* p, Floats v) { std::memcpy(p, &v, sizeof v); }
 
 inline Floats widen(Halves h) { return (Floats)(__builtin_convertvector(h, Words) << 16); }
@@ -95,10 +101,24 @@ inline float sum(Floats v) {
     return total;
 }
 
+inline int32_t sum(Ints v) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_epi32((__m512i)v);
+#else
+    int32_t total = 0;
+    for (int64_t i = 0; i < kLanes; ++i) total += v[i];
+    return total;
+#endif
+}
+
 inline float largest(Floats v) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_ps((__m512)v);
+#else
     float found = v[0];
     for (int64_t i = 1; i < kLanes; ++i) found = v[i] > found ? v[i] : found;
     return found;
+#endif
 }
 
 // e to the x within 2 ulp; 0 below -87, and finite above 88 (as if x were 88). A NaN stays one.

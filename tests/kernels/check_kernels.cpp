@@ -45,13 +45,6 @@ Buffer<uint16_t> floats(int64_t count) {
     return made;
 }
 
-template <class T>
-Buffer<T> bytes(int64_t count) {
-    Buffer<T> made(count);
-    for (int64_t i = 0; i < count; ++i) made[i] = static_cast<T>(noise() % 255 - 127);
-    return made;
-}
-
 // Compares y [rows, outputs] with x times weight(o, k); `allowed` in parts of the results' size.
 template <class Weight>
 bool near(const char* name, const Buffer<uint16_t>& x, const Buffer<uint16_t>& y, int64_t rows,
@@ -73,34 +66,61 @@ bool near(const char* name, const Buffer<uint16_t>& x, const Buffer<uint16_t>& y
     return false;
 }
 
+constexpr int64_t kPanel = 32;
+
+// Word `step` of an output in panels of `steps`.
+uint32_t word(const Buffer<uint32_t>& panels, int64_t steps, int64_t output, int64_t step) {
+    return panels[(output / kPanel * steps + step) * kPanel + output % kPanel];
+}
+
 bool check(int64_t rows, int64_t outputs, int64_t inputs) {
-    const auto x = floats(rows * inputs), w = floats(outputs * inputs);
-    Buffer<uint16_t> y(rows * outputs);
+    const auto x = floats(rows * inputs), dense = floats(outputs * inputs);
+    const int64_t count = (outputs + kPanel - 1) / kPanel;
+    const Buffer<uint16_t> y(rows * outputs);
+
+    int64_t steps = (inputs + 1) / 2;
+    const Buffer<uint32_t> w(count * steps * kPanel);
+    QUIRE_KERNEL(pack_bf16)(dense.get(), w.get(), outputs, inputs);
+    for (int64_t o = 0; o < outputs; ++o)
+        for (int64_t k = 0; k < inputs; ++k)
+            if (uint16_t(word(w, steps, o, k / 2) >> k % 2 * 16) != dense[o * inputs + k])
+                return std::printf("bf16 panels of %ld x %ld\n", long(outputs), long(inputs)), false;
     QUIRE_KERNEL(matmul_bf16)
     (x.get(), inputs, w.get(), nullptr, y.get(), outputs, rows, outputs, inputs, 0);
     if (!near("bf16", x, y, rows, outputs, inputs, 0.01,
-              [&](int64_t o, int64_t k) { return widen(w[o * inputs + k]); }))
+              [&](int64_t o, int64_t k) { return widen(dense[o * inputs + k]); }))
         return false;
 
-    const auto w8 = bytes<int8_t>(outputs * inputs);
-    Buffer<float> scale(outputs);
-    for (int64_t o = 0; o < outputs; ++o) scale[o] = 0.01f * (o + 1);
+    if (outputs % 2 == 0)  // gate and up; what it makes the tests in Python know
+        QUIRE_KERNEL(matmul_bf16)
+        (x.get(), inputs, w.get(), nullptr, y.get(), outputs / 2, rows, outputs / 2, inputs, 1);
+
+    steps = (inputs + 3) / 4;
+    const Buffer<uint32_t> w8(count * steps * kPanel);
+    const Buffer<float> scale(outputs);
+    QUIRE_KERNEL(pack_int8)(dense.get(), w8.get(), scale.get(), outputs, inputs);
     QUIRE_KERNEL(matmul_int8)
     (x.get(), inputs, w8.get(), scale.get(), nullptr, y.get(), outputs, rows, outputs, inputs, 0);
-    if (!near("int8", x, y, rows, outputs, inputs, 0.05,
-              [&](int64_t o, int64_t k) { return w8[o * inputs + k] * scale[o]; }))
+    if (!near("int8", x, y, rows, outputs, inputs, 0.05, [&](int64_t o, int64_t k) {
+            const uint32_t byte = word(w8, steps, o, k / 4) >> k % 4 * 8 & 255;
+            return (int(byte) - 128) * scale[o];
+        }))
         return false;
 
     for (const int64_t group : {32, 64, 128}) {
-        const int64_t groups = (inputs + group - 1) / group, size = groups * group / 2;
-        const auto w4 = bytes<uint8_t>(outputs * size);
-        const auto scales = floats(outputs * groups);
+        const int64_t groups = (inputs + group - 1) / group;
+        steps = groups * group / 8;
+        const Buffer<uint32_t> w4(count * steps * kPanel);
+        const Buffer<uint16_t> scales(count * groups * kPanel);
+        std::memset(scales.get(), 0, scales.size * 2);
+        QUIRE_KERNEL(pack_int4)(dense.get(), w4.get(), scales.get(), outputs, inputs, group);
         QUIRE_KERNEL(matmul_int4)
         (x.get(), inputs, w4.get(), scales.get(), nullptr, y.get(), outputs, rows, outputs, inputs,
          group, 0);
         if (!near("int4", x, y, rows, outputs, inputs, 0.05, [&](int64_t o, int64_t k) {
-                const int byte = w4[o * size + k / 2];
-                return ((k % 2 ? byte >> 4 : byte & 15) - 8) * widen(scales[o * groups + k / group]);
+                const uint32_t half = word(w4, steps, o, k / 8) >> (k % 4 * 8 + k % 8 / 4 * 4) & 15;
+                const int64_t at = (o / kPanel * groups + k / group) * kPanel + o % kPanel;
+                return (int(half) - 8) * widen(scales[at]);
             }))
             return false;
     }
@@ -110,23 +130,32 @@ bool check(int64_t rows, int64_t outputs, int64_t inputs) {
 // The parameters of a linear layer in one of the formats.
 struct Linear {
     Buffer<uint16_t> dense, bias;
-    Buffer<int8_t> small;
-    Buffer<uint8_t> packed;
+    Buffer<uint32_t> panels;
     Buffer<float> scale;
     Buffer<uint16_t> group_scale;
     QuireLinear given;
 
     Linear(int64_t format, int64_t rows, int64_t outputs, int64_t inputs)
-        : dense(floats(rows * inputs)), bias(floats(rows)), small(bytes<int8_t>(rows * inputs)),
-          packed(bytes<uint8_t>(rows * groups(inputs) * kGroup / 2)), scale(rows),
-          group_scale(floats(rows * groups(inputs))) {
-        for (int64_t i = 0; i < rows; ++i) scale[i] = 0.001f;
-        const void* const data[] = {dense.get(), small.get(), packed.get()};
+        : dense(floats(rows * inputs)), bias(floats(rows)),
+          panels(places(rows) * steps(format, inputs)), scale(rows),
+          group_scale(places(rows) * groups(inputs)) {
+        std::memset(group_scale.get(), 0, group_scale.size * 2);
         const void* const scales[] = {nullptr, scale.get(), group_scale.get()};
-        given = {data[format], scales[format], bias.get(), format, outputs, inputs, kGroup};
+        if (format == 0) QUIRE_KERNEL(pack_bf16)(dense.get(), panels.get(), rows, inputs);
+        if (format == 1)
+            QUIRE_KERNEL(pack_int8)(dense.get(), panels.get(), scale.get(), rows, inputs);
+        if (format == 2)
+            QUIRE_KERNEL(pack_int4)
+            (dense.get(), panels.get(), group_scale.get(), rows, inputs, kGroup);
+        given = {panels.get(), scales[format], bias.get(), format, outputs, inputs, kGroup};
     }
 
     static constexpr int64_t kGroup = 32;
+    static int64_t places(int64_t rows) { return (rows + kPanel - 1) / kPanel * kPanel; }
+    static int64_t steps(int64_t format, int64_t inputs) {
+        if (format == 0) return (inputs + 1) / 2;
+        return format == 1 ? (inputs + 3) / 4 : groups(inputs) * kGroup / 8;
+    }
     static int64_t groups(int64_t inputs) { return (inputs + kGroup - 1) / kGroup; }
 };
 

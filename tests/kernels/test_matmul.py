@@ -7,24 +7,37 @@ import pytest
 import torch
 from torch import Tensor
 
+from quire.kernels.matmul.cpp_panels import held_in_panels
 from quire.kernels.select import cpp_ops
 from quire.kernels.table import Ops
+from quire.platform import native
 from quire.platform.native import open_library, usable_sets
 from quire.quant.layouts.int4_group import Int4Group
 from quire.quant.layouts.layout import Dense, Layout
 from quire.quant.layouts.per_channel import Fp8Channel, Int8Channel
 
 LIBRARY, _ = open_library()
+PACKED = [] if LIBRARY is None else ["dense", "int8", "int4"]
 LAYOUTS = {"dense": Dense, "fp8": Fp8Channel, "int8": Int8Channel, "int4": Int4Group}
 
 
-def layer(
-    layout: str, outputs: int, inputs: int, dtype: torch.dtype, randn: Callable[..., Tensor]
-) -> Layout:
+def made(layout: type[Layout], dense: Tensor) -> Layout:
+    weight = layout.empty(*dense.shape, dense.dtype, dense.device)
+    weight.fill(dense)
+    return weight
+
+
+def layers(
+    ops: Ops,
+    layout: str,
+    outputs: int,
+    inputs: int,
+    dtype: torch.dtype,
+    randn: Callable[..., Tensor],
+) -> tuple[Layout, Layout]:
+    """A weight as the ops want it held, and in its layout."""
     dense = randn(outputs, inputs, dtype=dtype) / inputs**0.5
-    made = LAYOUTS[layout].empty(outputs, inputs, dtype, dense.device)
-    made.fill(dense)
-    return made
+    return made(ops.held(LAYOUTS[layout], dtype), dense), made(LAYOUTS[layout], dense)
 
 
 def deviation(actual: Tensor, expected: Tensor) -> float:
@@ -71,11 +84,11 @@ def test_linear(
     interpreted: bool,
     poison: None,
 ) -> None:
-    weight = layer(layout, outputs, inputs, half, randn)
+    held, weight = layers(ops, layout, outputs, inputs, half, randn)
     offset = randn(outputs, dtype=half) if bias else None
     # A part of a wider tensor: the stride between tokens is not their width.
     x = randn(num_tokens, inputs + 8, dtype=half)[:, :inputs]
-    actual = ops.linear(weight, offset, activation)(x)
+    actual = ops.linear(held, offset, activation)(x)
     expected = reference.linear(weight, offset, activation)(x)
     assert actual.shape == expected.shape
     assert actual.dtype == expected.dtype
@@ -131,9 +144,9 @@ def test_weights_that_fill_the_device(
     tuning = pytest.importorskip("quire.kernels.matmul.tuning")
     monkeypatch.setattr(tuning, "DEEP", 128)
     tuning.shared_tile.cache_clear()
-    weight = layer(layout, outputs, inputs, half, randn)
+    held, weight = layers(native_ops, layout, outputs, inputs, half, randn)
     offset = randn(outputs, dtype=half) if bias else None
-    product = native_ops.linear(weight, offset, activation)
+    product = native_ops.linear(held, offset, activation)
     for _ in range(3):
         x = randn(num_tokens, inputs + 8, dtype=half)[:, :inputs]
         expected = reference.linear(weight, offset, activation)(x)
@@ -141,17 +154,51 @@ def test_weights_that_fill_the_device(
     tuning.shared_tile.cache_clear()
 
 
-@pytest.mark.parametrize("layout", ["dense", "int8", "int4"])
+@pytest.mark.parametrize("inputs", [33, 100, 1048])
+@pytest.mark.parametrize("outputs", [6, 64, 70])
+@pytest.mark.parametrize("layout", PACKED)
+def test_panels_hold_the_layout_they_stand_in_for(
+    layout: str, outputs: int, inputs: int, poison: None, randn: Callable[..., Tensor]
+) -> None:
+    dense = randn(outputs, inputs, dtype=torch.bfloat16)
+    dense[2, :7] = dense[3] = 0
+    dense[1] *= 1e-37  # scales that have no inverse
+    dense[4, 0] = -(dense[4, 1:].abs().amax() + dense[4, 0].abs())
+    expected = made(LAYOUTS[layout], dense)
+    panels = held_in_panels(LAYOUTS[layout], torch.bfloat16).empty(
+        outputs, inputs, torch.bfloat16, torch.device("cpu")
+    )
+    staging = panels.staging()
+    staging.copy_(dense)
+    panels.fill(staging)
+    assert panels.shape == dense.shape
+    assert torch.equal(panels.dequantize(), expected.dequantize())
+    ids = torch.tensor([5, 1, outputs - 1, 5])
+    assert torch.equal(panels.rows(ids), expected.rows(ids))
+
+
+@pytest.fixture
+def set_threads() -> Iterator[Callable[[int], None]]:
+    yield native.set_threads
+    native.set_threads(torch.get_num_threads())
+
+
+@pytest.mark.parametrize("layout", PACKED)
 @pytest.mark.parametrize("isa", [] if LIBRARY is None else usable_sets(LIBRARY.handle))
-def test_a_token_has_one_product_in_any_company(isa: str, layout: str) -> None:
+def test_a_token_has_one_product_in_any_company(
+    isa: str, layout: str, set_threads: Callable[[int], None]
+) -> None:
     """What a CPU computes again after a crash is what was told before it."""
     assert LIBRARY is not None
     generator = torch.Generator().manual_seed(5)
-    weight = LAYOUTS[layout].empty(70, 9000, torch.bfloat16, torch.device("cpu"))
-    weight.fill(torch.randn(70, 9000, generator=generator).bfloat16())
-    product = cpp_ops(replace(LIBRARY, isa=isa), "test").linear(weight, None, None)
+    ops = cpp_ops(replace(LIBRARY, isa=isa), "test")
+    dense = torch.randn(70, 9000, generator=generator).bfloat16()
+    weight = made(ops.held(LAYOUTS[layout], torch.bfloat16), dense)
+    product = ops.linear(weight, None, None)
     x = torch.randn(300, 9000, generator=generator).bfloat16()
+    set_threads(3)
     together = product(x)
+    set_threads(1)
     for count in (1, 2, 3, 5, 6, 7, 16, 40, 97, 130):
         for first in (0, 170):
             alone = product(x[first : first + count])

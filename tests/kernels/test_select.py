@@ -49,7 +49,7 @@ def test_triton_on_cuda() -> None:
 
 
 def test_every_op_has_a_reason() -> None:
-    others = ("reasons", "by_parts")
+    others = ("reasons", "by_parts", "held")
     for kind in ("cpu", "cuda"):
         ops = select_ops(caps(kind, False))
         chosen = [field.name for field in fields(Ops) if field.name not in others]

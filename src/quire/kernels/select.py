@@ -15,7 +15,7 @@ from quire.kernels.attention.parts import max_parts, plan_parts
 from quire.kernels.experts import reference as experts_reference
 from quire.kernels.experts import torch_experts
 from quire.kernels.layers import cpp_layers
-from quire.kernels.matmul import cpp_matmul
+from quire.kernels.matmul import cpp_matmul, cpp_panels
 from quire.kernels.matmul import reference as matmul_reference
 from quire.kernels.norm import cpp_norm
 from quire.kernels.norm import reference as norm_reference
@@ -56,7 +56,7 @@ def _announce(message: str) -> None:
 
 def reference_ops(reason: str) -> Ops:
     """Every op by its plain-torch reference, on any device torch has."""
-    others = ("reasons", "layers", "by_parts")
+    others = ("reasons", "layers", "by_parts", "held")
     names = (field for field in Ops.__dataclass_fields__ if field not in others)
     return Ops(
         rms_norm=norm_reference.rms_norm,
@@ -112,7 +112,7 @@ def cpp_ops(library: Library, reason: str) -> Ops:
         "add_rms_norm": f"C++: addition and norm in one pass, bf16 and fp32; {reason}",
         "prepare_qkv": f"C++: norm, rotation and storing in one pass, bf16 and fp32; {reason}",
         "attention": f"C++: online softmax over blocks of pages, bf16 and fp32; {reason}",
-        "linear": f"C++: bf16, int8 and int4 weights as they are held; {reason}",
+        "linear": f"C++: bf16, int8 and int4 weights in panels; {reason}",
         "gated_act": f"C++: one pass over gate and up, bf16 and fp32; {reason}",
         "sample": f"C++: thresholds by search instead of a sort; {reason}",
         "stage": f"C++: a decode step's inputs in one call; {reason}",
@@ -132,6 +132,7 @@ def cpp_ops(library: Library, reason: str) -> Ops:
         append=append,
         layers=cpp_layers.layers_of(library),
         reasons=fast.reasons | reasons,
+        held=cpp_panels.held_in_panels,
     )
 
 

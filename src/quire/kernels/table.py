@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from quire.kernels.batch import AttentionBatch, LayerCache, StepInputs
@@ -43,6 +44,8 @@ Attention = Callable[
 #   of a layer, x [T, in] -> x W^T + b [T, out]; with an activation the weight's rows are gate,
 #   then up, and the result is act(gate) * up [T, out / 2]. The weight may be filled later.
 Linear = Callable[[Layout, Tensor | None, str | None], Callable[[Tensor], Tensor]]
+# held(layout, dtype) -> the layout in which the device's kernels want such weights
+Held = Callable[[type[Layout], torch.dtype], type[Layout]]
 # decode_attention(q, k, v, norm, rope, k_pages, v_pages, batch, scale, window, softcap)
 #   -> [T, H, D]; prepare_qkv and attention for a batch with `parts` and nothing else in it
 DecodeAttention = Callable[
@@ -182,6 +185,7 @@ class Ops:
     reasons: dict[str, str]
     layers: Layers | None = None  # None where the decoder calls them one by one
     by_parts: AttentionByParts | None = None  # None where attention needs no plan
+    held: Held = lambda layout, _: layout
 
     def explain(self) -> str:
         """A line per op: the implementation in use and the reason."""

@@ -12,18 +12,19 @@ from quire.quant.layouts.layout import Dense, Layout
 @dataclass(frozen=True, slots=True)
 class Maker:
     """Where parameters live and in which dtype; in which layout the weights of linear layers are,
-    and those of embedding and head."""
+    those of embedding and head, and those that are never quantized."""
 
     dtype: torch.dtype
     device: torch.device
     linear: Linear
     layout: type[Layout] = Dense
     table_layout: type[Layout] = Dense
+    dense_layout: type[Layout] = Dense
 
     @property
     def dense(self) -> "Maker":
         """The same for layers whose weight is never quantized."""
-        return replace(self, layout=Dense)
+        return replace(self, layout=self.dense_layout)
 
     def empty(self, *shape: int) -> nn.Parameter:
         """A parameter of `shape` with undefined values, not trained."""

@@ -154,7 +154,8 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         self.recipe = recipe
-        make = Maker(dtype, torch.device(device), ops.linear, layout, table_layout)
+        held = (ops.held(one, dtype) for one in (layout, table_layout, Dense))
+        make = Maker(dtype, torch.device(device), ops.linear, *held)
         hidden = recipe.hidden_size
         self._embed = Embedder(recipe.embedding, recipe.vocab_size, hidden, ops, make)
         for name, module in self._embed.modules.items():

@@ -1,9 +1,9 @@
 """What a checkpoint fills: parameters, and layers that hold their weight in another layout.
 
-Such a weight comes in dense, into memory of its own, and is converted once all of it is there.
+Such a weight comes in dense, into memory of the layout's choice, and is converted once all of it is
+there.
 """
 
-import torch
 from torch import Tensor, nn
 
 from quire.layers.parameters import Weighted
@@ -24,8 +24,5 @@ def fill_targets(model: nn.Module, *, tied: bool) -> dict[str, Target]:
 
 
 def dense(target: Target) -> Tensor:
-    """Where the dense values go: the parameter itself, or new memory for a layout's weight."""
-    if isinstance(target, nn.Parameter):
-        return target.detach()
-    device = target.tensors()["weight"].device
-    return torch.empty(target.shape, dtype=target.dtype, device=device)
+    """Where the dense values go."""
+    return target.detach() if isinstance(target, nn.Parameter) else target.staging()

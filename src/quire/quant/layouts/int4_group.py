@@ -11,6 +11,7 @@ ROWS = 256  # channels converted at once: the fp32 copies stay small beside the 
 # Scales tried for a group, as parts of the one that makes its largest weight -8: less clips that
 # weight and serves the others better.
 SHARES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75)
+SMALLEST = 2.0**-126  # a scale below has no inverse and counts as 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,9 @@ class Int4Group:
     def tensors(self) -> dict[str, Tensor]:
         return {"weight": self.weight, "scale": self.scale}
 
+    def staging(self) -> Tensor:
+        return torch.empty(self.shape, dtype=self.dtype, device=self.weight.device)
+
     def fill(self, dense: Tensor) -> None:
         """Round to nearest, under the scale of `SHARES` with the least squared error."""
         parts = (t.split(ROWS) for t in (self.weight, self.scale, dense))
@@ -55,7 +59,7 @@ class Int4Group:
             chosen = torch.zeros_like(extreme)
             for share in SHARES:
                 tried = (extreme * (share / -8)).bfloat16().float()
-                error = (_integers(wide, tried) * tried).sub_(wide).square_().sum(2, keepdim=True)
+                error = _sum_by_halves((_integers(wide, tried) * tried).sub_(wide).square_())
                 chosen = torch.where(error < best, tried, chosen)
                 best = torch.minimum(best, error)
             scale.copy_(chosen.squeeze(2))
@@ -74,5 +78,13 @@ class Int4Group:
 
 def _integers(wide: Tensor, scale: Tensor) -> Tensor:
     """wide [.., groups, group_size] in steps of scale [.., groups, 1]; where that is 0, 0."""
-    inverse = torch.where(scale == 0, 0.0, 1 / scale)
+    inverse = torch.where(scale.abs() < SMALLEST, 0.0, 1 / scale)
     return (wide * inverse).round_().clamp_(-8, 7)
+
+
+def _sum_by_halves(values: Tensor) -> Tensor:
+    """[.., n] -> [.., 1], n a power of 2. An order that vectors have too: fast kernels come to the
+    same scales."""
+    while (half := values.shape[-1] // 2) > 0:
+        values = values[..., :half] + values[..., half:]
+    return values

@@ -29,6 +29,11 @@ class Layout(Protocol):
         """Everything held, by the names of the layer's parameters."""
         ...
 
+    def staging(self) -> Tensor:
+        """[out, in] undefined values, to become the argument of `fill`; perhaps the layout's own
+        memory."""
+        ...
+
     def fill(self, dense: Tensor) -> None:
         """Convert `dense` [out, in], on the same device, into the tensors in place."""
         ...
@@ -62,6 +67,9 @@ class Dense:
 
     def tensors(self) -> dict[str, Tensor]:
         return {"weight": self.weight}
+
+    def staging(self) -> Tensor:
+        return self.weight
 
     def fill(self, dense: Tensor) -> None:
         self.weight.copy_(dense)

@@ -33,6 +33,9 @@ class PerChannel:
     def tensors(self) -> dict[str, Tensor]:
         return {"weight": self.weight, "scale": self.scale}
 
+    def staging(self) -> Tensor:
+        return torch.empty(self.shape, dtype=self.dtype, device=self.weight.device)
+
     def fill(self, dense: Tensor) -> None:
         """Round to nearest."""
         parts = (t.split(ROWS) for t in (self.weight, self.scale, dense))
