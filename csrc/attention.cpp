@@ -13,6 +13,7 @@
 #include "attention_block.h"
 
 #include <cstdlib>
+#include <utility>
 
 #include "parallel.h"
 #include "quire.h"
@@ -43,7 +44,10 @@ struct Batch {
     Scoring scoring;
 
     int64_t group() const { return heads / kv_heads; }
-    int64_t stride() const { return head_dim + kLanes; }  // of partial results: sums, then Weighed
+    // Floats of `rows` rows' results: sums [rows, head_dim], then Weighed's two, each [rows] and
+    // filled up to whole registers.
+    int64_t size(int64_t rows) const { return rows * head_dim + 2 * padded(rows); }
+    static int64_t padded(int64_t rows) { return (rows + kLanes - 1) / kLanes * kLanes; }
 };
 
 struct Tile {
@@ -51,7 +55,7 @@ struct Tile {
     int64_t token, queries;       // tokens [token, token + queries) of the step
     int64_t position;             // of the first of them
     int64_t first_block, blocks;  // that some query sees
-    float* partials;              // [blocks, rows, stride] if it is cut, else null
+    float* partials;              // [blocks, size] if it is cut, else null
     int64_t pieces_left;
 };
 
@@ -59,24 +63,42 @@ struct Piece {
     int64_t tile, first_block, blocks;
 };
 
-// sums, then Weighed, of `rows` rows.
-void merge_block(const Batch& b, int64_t rows, const float* from, float* into) {
-    for (int64_t r = 0; r < rows; ++r, from += b.stride(), into += b.stride()) {
-        const float* const of = from + b.head_dim;
-        float* const to = into + b.head_dim;
-        if (of[0] == -__builtin_inff()) continue;  // sees nothing of the block
-        const Floats most = splat(of[0] > to[0] ? of[0] : to[0]);
-        const Floats keep = exp(to[0] - most), add = exp(of[0] - most);
-        for (int64_t d = 0; d < b.head_dim; d += kLanes)
-            store(into + d, load(into + d) * keep + load(from + d) * add);
-        to[1] = to[1] * keep[0] + of[1] * add[0];
-        to[0] = most[0];
+// The keys of a block that a tile reads: [skip, end), of which it sees [low, high).
+struct Span {
+    int64_t first;  // position of key 0
+    int64_t skip, low, high, end;
+
+    Span(const Batch& b, const Tile& tile, int64_t block) : first(block * kBlock) {
+        const int64_t seen = tile.position + tile.queries - first;  // by the last query
+        const int64_t gone = b.window > 0 ? tile.position - b.window + 1 - first : 0;
+        low = gone > 0 ? gone : 0;
+        high = seen < kBlock ? seen : kBlock;
+        skip = low / kTile * kTile;
+        end = (high + kTile - 1) / kTile * kTile;
+    }
+};
+
+// Adds results of `rows` rows to others.
+void merge(const Batch& b, int64_t rows, const float* from, float* into) {
+    const int64_t weighed = rows * b.head_dim, padded = Batch::padded(rows);
+    for (int64_t first = 0; first < rows; first += kLanes) {
+        const int64_t at = weighed + first;
+        const Floats of = load(from + at), to = load(into + at);
+        const Floats most = max(of, to), keep = exp2(to - most), add = exp2(of - most);
+        store(into + at, most);
+        store(into + at + padded,
+              load(into + at + padded) * keep + load(from + at + padded) * add);
+        for (int64_t r = first; r < rows && r < first + kLanes; ++r) {
+            const Floats k = splat(keep[r - first]), a = splat(add[r - first]);
+            for (int64_t d = r * b.head_dim; d < (r + 1) * b.head_dim; d += kLanes)
+                store(into + d, load(into + d) * k + load(from + d) * a);
+        }
     }
 }
 
 void clear(const Batch& b, int64_t rows, float* results) {
-    std::memset(results, 0, rows * b.stride() * sizeof(float));
-    for (int64_t r = 0; r < rows; ++r) results[r * b.stride() + b.head_dim] = -__builtin_inff();
+    std::memset(results, 0, b.size(rows) * sizeof(float));
+    for (int64_t r = 0; r < Batch::padded(rows); ++r) results[rows * b.head_dim + r] = kLowest;
 }
 
 template <class Element>
@@ -85,12 +107,21 @@ class Worker {
 
   public:
     Worker(const Batch& batch, Tile* tiles)
-        : b_(batch), tiles_(tiles), limit_(tile_rows(batch)),
-          words_(b_.head_dim / Element::kPerWord), queries_(limit_ * words_),
-          columns_(words_ * kVectors), scores_(limit_ * kBlock),
-          weights_(limit_ * kBlock), block_(limit_ * b_.stride()), result_(limit_ * b_.stride()),
-          zeros_(b_.head_dim) {
-        std::memset(zeros_.data, 0, b_.head_dim * sizeof(Value));
+        : b_(batch), tiles_(tiles), words_(b_.head_dim / Element::kPerWord) {
+        const int64_t rows = tile_rows(b_), size = Batch::padded(b_.size(rows));
+        // All of them multiples of a cache line.
+        const int64_t columns = words_ * kVectors * sizeof(Words), floats = size * sizeof(float),
+                      scores = rows * kBlock * sizeof(float),
+                      weights = rows * kBlock * sizeof(Value), queries = rows * words_ * 4;
+        auto* at = static_cast<uint8_t*>(
+            scratch(columns + 2 * floats + scores + weights + queries));
+        const auto take = [&](int64_t bytes) { return std::exchange(at, at + bytes); };
+        columns_ = reinterpret_cast<Words*>(take(columns));
+        block_ = reinterpret_cast<float*>(take(floats));
+        result_ = reinterpret_cast<float*>(take(floats));
+        scores_ = reinterpret_cast<float*>(take(scores));
+        weights_ = reinterpret_cast<Value*>(take(weights));
+        queries_ = reinterpret_cast<uint32_t*>(take(queries));
     }
 
     // Most rows of a tile: a KV head's query heads stay together.
@@ -99,26 +130,33 @@ class Worker {
         return kTileRows > b.group() ? kTileRows / b.group() : 1;
     }
 
-    void run(const Piece& piece) {
+    // `next`: what this thread does after it, or null.
+    void run(const Piece& piece, const Piece* next) {
         Tile& tile = tiles_[piece.tile];
-        const int64_t rows = tile.queries * b_.group();
+        const int64_t rows = tile.queries * b_.group(), size = b_.size(rows);
+        const int64_t end = piece.first_block + piece.blocks;
         take_queries(tile);
-        if (tile.partials == nullptr) {
-            clear(b_, rows, result_.data);
-            for (int64_t i = 0; i < piece.blocks; ++i) {
-                attend(tile, piece.first_block + i, block_.data);
-                merge_block(b_, rows, block_.data, result_.data);
+        if (tile.partials == nullptr) clear(b_, rows, result_);
+        for (int64_t block = piece.first_block; block < end; ++block) {
+            if (block + 1 < end)
+                look_at(tile, block + 1);
+            else if (next != nullptr)
+                look_at(tiles_[next->tile], next->first_block);
+            else
+                look_at(tile, block);
+            if (tile.partials != nullptr) {
+                attend(tile, block, tile.partials + (block - tile.first_block) * size);
+            } else {
+                attend(tile, block, block_);
+                merge(b_, rows, block_, result_);
             }
-            return put_result(tile);
         }
-        const int64_t size = rows * b_.stride();
-        float* partial = tile.partials + (piece.first_block - tile.first_block) * size;
-        for (int64_t i = 0; i < piece.blocks; ++i, partial += size)
-            attend(tile, piece.first_block + i, partial);
-        if (__atomic_sub_fetch(&tile.pieces_left, 1, __ATOMIC_ACQ_REL) > 0) return;
-        clear(b_, rows, result_.data);
-        for (int64_t i = 0; i < tile.blocks; ++i)
-            merge_block(b_, rows, tile.partials + i * size, result_.data);
+        if (tile.partials != nullptr) {
+            if (__atomic_sub_fetch(&tile.pieces_left, 1, __ATOMIC_ACQ_REL) > 0) return;
+            clear(b_, rows, result_);
+            for (int64_t i = 0; i < tile.blocks; ++i)
+                merge(b_, rows, tile.partials + i * size, result_);
+        }
         put_result(tile);
     }
 
@@ -128,92 +166,103 @@ class Worker {
         const auto* from = static_cast<const Value*>(b_.q) + tile.token * b_.q_stride +
                            tile.kv_head * b_.group() * b_.head_dim;
         const int64_t bytes = b_.group() * b_.head_dim * sizeof(Value);
-        auto* to = reinterpret_cast<char*>(queries_.data);
+        auto* to = reinterpret_cast<char*>(queries_);
         for (int64_t i = 0; i < tile.queries; ++i)
             std::memcpy(to + i * bytes, from + i * b_.q_stride, bytes);
     }
 
     void put_result(const Tile& tile) {
-        const float* row = result_.data;
+        const float *row = result_, *sum = row + tile.queries * b_.group() * b_.head_dim +
+                                                Batch::padded(tile.queries * b_.group());
         for (int64_t i = 0; i < tile.queries; ++i) {
             auto* out = static_cast<Value*>(b_.out) +
                         ((tile.token + i) * b_.heads + tile.kv_head * b_.group()) * b_.head_dim;
-            for (int64_t h = 0; h < b_.group(); ++h, row += b_.stride(), out += b_.head_dim) {
-                const Floats share = 1.0f / splat(row[b_.head_dim + 1]);
+            for (int64_t h = 0; h < b_.group(); ++h, row += b_.head_dim, out += b_.head_dim) {
+                const Floats share = 1.0f / splat(*sum++);
                 for (int64_t d = 0; d < b_.head_dim; d += kLanes)
                     store(out + d, load(row + d) * share);
             }
         }
     }
 
-    // Where the keys and values of `count` positions are, zeros for those in no page.
-    void locate(const Tile& tile, int64_t first, int64_t low, int64_t high, int64_t count) {
-        const int32_t* table = b_.page_table + b_.rows[tile.sequence] * b_.table_width;
-        const auto* keys = static_cast<const Value*>(b_.k_pages) + tile.kv_head * b_.head_stride;
-        const auto* values = static_cast<const Value*>(b_.v_pages) + tile.kv_head * b_.head_stride;
-        int64_t i = 0;
-        for (; i < low; ++i) k_rows_[i] = v_rows_[i] = zeros_.data;
-        while (i < high) {
-            const int64_t column = (first + i) / b_.page_size;
-            int64_t slot = (first + i) % b_.page_size;
-            const int64_t page = table[column] * b_.page_stride;
-            for (; slot < b_.page_size && i < high; ++slot, ++i) {
-                k_rows_[i] = keys + page + slot * b_.head_dim;
-                v_rows_[i] = values + page + slot * b_.head_dim;
-            }
-        }
-        for (; i < count; ++i) k_rows_[i] = v_rows_[i] = zeros_.data;
+    Rows<Value> keys(const Tile& tile, const int64_t* offsets) const {
+        return {static_cast<const Value*>(b_.k_pages) + tile.kv_head * b_.head_stride, offsets};
     }
 
-    // A block's partial results of the tile's rows.
-    void attend(const Tile& tile, int64_t block, float* partial) {
-        const int64_t rows = tile.queries * b_.group(), first = block * kBlock;
-        const int64_t end = tile.position + tile.queries - first;  // of what the last query sees
-        const int64_t begin = b_.window > 0 ? tile.position - b_.window + 1 - first : 0;
-        const int64_t high = end < kBlock ? end : kBlock, low = begin > 0 ? begin : 0;
-        const int64_t skip = low / kTile * kTile;
-        const int64_t count = (high + kTile - 1) / kTile * kTile;
-        locate(tile, first, low, high, count);
-        for (int64_t key = skip; key < count; key += kTile) {
-            const int64_t next = key + kTile < count ? key + kTile : key;
-            turn_keys(k_rows_ + key, k_rows_ + next, v_rows_ + key, words_, columns_.data);
+    Rows<Value> values(const Tile& tile, const int64_t* offsets) const {
+        return {static_cast<const Value*>(b_.v_pages) + tile.kv_head * b_.head_stride, offsets};
+    }
+
+    // Where the keys [skip, end) are; for one that no query sees, where a visible one is.
+    void locate(const Tile& tile, const Span& span, int64_t end, int64_t* offsets) const {
+        const int32_t* table = b_.page_table + b_.rows[tile.sequence] * b_.table_width;
+        const int64_t high = end < span.high ? end : span.high;
+        int64_t key = span.low, column = (span.first + key) / b_.page_size,
+                slot = (span.first + key) % b_.page_size;
+        offsets -= span.skip;
+        for (; key < high; ++column, slot = 0) {
+            const int64_t page = table[column] * b_.page_stride;
+            for (; slot < b_.page_size && key < high; ++slot, ++key)
+                offsets[key] = page + slot * b_.head_dim;
+        }
+        for (; key < end; ++key) offsets[key] = offsets[key - 1];
+        for (key = span.low; key > span.skip; --key) offsets[key - 1] = offsets[key];
+    }
+
+    // Finds the keys that are read after those of the block at hand.
+    void look_at(const Tile& tile, int64_t block) {
+        const Span span(b_, tile, block);
+        locate(tile, span, span.skip + kTile, next_);
+        next_keys_ = keys(tile, next_);
+    }
+
+    // Results of a tile's rows for a block.
+    void attend(const Tile& tile, int64_t block, float* results) {
+        const int64_t rows = tile.queries * b_.group();
+        const Span span(b_, tile, block);
+        const int64_t count = span.end - span.skip;
+        locate(tile, span, span.end, offsets_);
+        const Rows<Value> k = keys(tile, offsets_), v = values(tile, offsets_);
+        for (int64_t key = 0; key < count; key += kTile) {
+            turn_keys(k.from(key), key + kTile < count ? k.from(key + kTile) : v, words_, columns_);
             by_rows(rows, [&](auto r, int64_t row) {
-                score<Element, r>(queries_.data + row * words_, words_, columns_.data,
-                                  scores_.data + row * kBlock + key);
+                score<Element, r>(queries_ + row * words_, words_, columns_,
+                                  scores_ + row * kBlock + key);
             });
         }
+        float* const largest = results + rows * b_.head_dim;
+        float* const sums = largest + Batch::padded(rows);
         for (int64_t row = 0; row < rows; ++row) {
-            const int64_t position = tile.position + row / b_.group() - first;
-            const int64_t oldest = b_.window > 0 ? position - b_.window + 1 : 0;
-            const Weighed weighed =
-                weigh(scores_.data + row * kBlock + skip, count - skip, oldest - skip,
-                      position + 1 - skip, b_.scoring, weights_.data + row * kBlock + skip);
-            float* const to = partial + row * b_.stride() + b_.head_dim;
-            to[0] = weighed.largest, to[1] = weighed.sum;
+            const int64_t own = tile.position + row / b_.group() - span.first - span.skip;
+            const int64_t oldest = b_.window > 0 ? own - b_.window + 1 : 0;
+            const Weighed weighed = weigh<Element>(scores_ + row * kBlock, count, oldest, own + 1,
+                                                   b_.scoring, weights_ + row * kBlock);
+            largest[row] = weighed.largest, sums[row] = weighed.sum;
         }
         by_rows(rows, [&](auto r, int64_t row) {
             const auto add = [&](auto vectors, int64_t dim) {
-                add_values<Element, r, vectors>(v_rows_ + skip, count - skip, dim,
-                                                weights_.data + row * kBlock + skip,
-                                                partial + row * b_.stride(), b_.stride());
+                add_values<Element, r, vectors>(v, next_keys_, row == 0, count, dim,
+                                                weights_ + row * kBlock,
+                                                results + row * b_.head_dim, b_.head_dim);
             };
             int64_t dim = 0;
             for (; dim + kTile <= b_.head_dim; dim += kTile)
                 add(std::integral_constant<int, kVectors>{}, dim);
-            for (; dim < b_.head_dim; dim += kLanes) add(std::integral_constant<int, 1>{}, dim);
+            for (; dim + 2 * kLanes <= b_.head_dim; dim += 2 * kLanes)
+                add(std::integral_constant<int, 2>{}, dim);
+            if (dim < b_.head_dim) add(std::integral_constant<int, 1>{}, dim);
         });
     }
 
     const Batch& b_;
     Tile* const tiles_;
-    const int64_t limit_, words_;
-    Array<uint32_t> queries_;
-    Array<Words> columns_;
-    Array<float> scores_;
-    Array<Value> weights_;
-    Array<float> block_, result_;
-    Array<Value> zeros_;
-    const Value *k_rows_[kBlock], *v_rows_[kBlock];
+    const int64_t words_;
+    uint32_t* queries_;
+    Words* columns_;
+    float *scores_, *block_, *result_;
+    Value* weights_;
+    int64_t offsets_[kBlock], next_[kTile];
+    Rows<Value> next_keys_;
 };
 
 int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -247,17 +296,17 @@ void attention(const Batch& b) {
         tiles[t].pieces_left = div_up(tiles[t].blocks, limit);
         num_pieces += tiles[t].pieces_left;
         if (tiles[t].pieces_left > 1)
-            num_partials += tiles[t].blocks * tiles[t].queries * b.group();
+            num_partials += tiles[t].blocks * b.size(tiles[t].queries * b.group());
     }
     Array<Piece> pieces(num_pieces);
-    Array<float> partials(num_partials * b.stride());
+    Array<float> partials(num_partials);
     float* partial = partials.data;
     int64_t p = 0;
     for (t = 0; t < num_tiles; ++t) {
         Tile& tile = tiles[t];
         if (tile.pieces_left > 1) {
             tile.partials = partial;
-            partial += tile.blocks * tile.queries * b.group() * b.stride();
+            partial += tile.blocks * b.size(tile.queries * b.group());
         }
         for (int64_t done = 0; done < tile.blocks; done += limit) {
             const int64_t left = tile.blocks - done;
@@ -266,7 +315,8 @@ void attention(const Batch& b) {
     }
     parallel_for(num_pieces, 1, [&](int64_t begin, int64_t end) {
         Worker<Element> worker(b, tiles.data);
-        for (int64_t i = begin; i < end; ++i) worker.run(pieces[i]);
+        for (int64_t i = begin; i < end; ++i)
+            worker.run(pieces[i], i + 1 < end ? &pieces[i + 1] : nullptr);
     });
 }
 

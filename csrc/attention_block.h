@@ -3,6 +3,9 @@
 // A row is one query of one head. A block is kBlock positions of a sequence, counted from its
 // start, and what a row gets from a block is computed in an order that depends on nothing but the
 // positions. So it is the same to the last bit whoever else is computed with it.
+//
+// Decode waits for memory, and rows of different pages follow no pattern that a CPU would see. So
+// whoever reads kTile rows asks for the kTile that come next.
 #pragma once
 
 #include <utility>
@@ -17,45 +20,6 @@ inline constexpr int64_t kTile = kVectors * kLanes;  // keys whose scores are ma
 inline constexpr int kRows = kLanes == 16 ? 6 : 2;   // rows that share what is in registers
 static_assert(kBlock % kTile == 0);
 
-// --- elements: what q, k and v hold ---
-
-// Two bfloat16 a word. Products and sums are fp32; AVX512-BF16 has one instruction for both.
-struct Bf16 {
-    using Value = uint16_t;
-    static constexpr int64_t kPerWord = 2;
-
-    static Floats dot(Floats sum, Words a, Words b) {
-#if defined(__AVX512BF16__)
-        return (Floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
-#else
-        sum += (Floats)(a << 16) * (Floats)(b << 16);
-        return sum + (Floats)(a & 0xffff0000u) * (Floats)(b & 0xffff0000u);
-#endif
-    }
-
-    // kLanes dimensions of two keys, a word for each dimension.
-    static Words load_keys(const uint16_t* const* rows, int64_t dim) {
-        return pair(rows[0] + dim) | pair(rows[1] + dim) << 16;
-    }
-
-    static Words pair(const uint16_t* p) {
-        Halves h;
-        std::memcpy(&h, p, sizeof h);
-        return __builtin_convertvector(h, Words);
-    }
-};
-
-struct Fp32 {
-    using Value = float;
-    static constexpr int64_t kPerWord = 1;
-
-    static Floats dot(Floats sum, Words a, Words b) { return sum + (Floats)a * (Floats)b; }
-
-    static Words load_keys(const float* const* rows, int64_t dim) {
-        return (Words)load(rows[0] + dim);
-    }
-};
-
 inline Words load_words(const void* p) {
     Words words;
     std::memcpy(&words, p, sizeof words);
@@ -68,51 +32,182 @@ inline Words splat_word(const void* p) {
     return Words{} + word;
 }
 
-// --- keys by column: word w of kTile keys side by side ---
+// --- shuffles ---
 
-template <uint32_t... I>
-inline Words shuffle(Words a, Words b, std::integer_sequence<uint32_t, I...>) {
+typedef uint16_t Shorts __attribute__((vector_size(kLanes * 4)));
+
+// Lane i is lane pick(i) of a and b, one behind the other.
+template <class V, class Pick, uint32_t... I>
+inline V shuffle(V a, V b, Pick pick, std::integer_sequence<uint32_t, I...>) {
 #if defined(__clang__)
-    return __builtin_shufflevector(a, b, (I / 2 + I % 2 * kLanes)...);
+    return __builtin_shufflevector(a, b, pick(I)...);
 #else
-    return __builtin_shuffle(a, b, Words{(I / 2 + I % 2 * uint32_t{kLanes})...});
+    using Index = std::conditional_t<sizeof(a[0]) == 2, Shorts, Words>;
+    return __builtin_shuffle(a, b, Index{pick(I)...});
 #endif
 }
 
-template <uint32_t... I>
-inline Words shuffle_high(Words a, Words b, std::integer_sequence<uint32_t, I...>) {
-#if defined(__clang__)
-    return __builtin_shufflevector(a, b, ((I + kLanes) / 2 + I % 2 * kLanes)...);
-#else
-    return __builtin_shuffle(a, b, Words{((I + kLanes) / 2 + I % 2 * uint32_t{kLanes})...});
-#endif
+template <class V>
+using Lanes = std::make_integer_sequence<uint32_t, sizeof(V) / sizeof(V{}[0])>;
+
+// The lanes of a and b in turn: the first half of them, and the second.
+inline Words zip_low(Words a, Words b) {
+    const auto pick = [](uint32_t i) constexpr { return i / 2 + i % 2 * uint32_t{kLanes}; };
+    return shuffle(a, b, pick, Lanes<Words>{});
+}
+
+inline Words zip_high(Words a, Words b) {
+    const auto pick = [](uint32_t i) constexpr {
+        return (i + kLanes) / 2 + i % 2 * uint32_t{kLanes};
+    };
+    return shuffle(a, b, pick, Lanes<Words>{});
+}
+
+// The same of pairs of 16 bits, within each 16 bytes: `kHigh` the second halves of those.
+template <bool kHigh>
+inline Words zip_shorts(Words a, Words b) {
+    const auto pick = [](uint32_t i) constexpr {
+        return uint16_t(i / 8 * 8 + i % 8 / 2 + kHigh * 4 + i % 2 * 2 * kLanes);
+    };
+    return (Words)shuffle((Shorts)a, (Shorts)b, pick, Lanes<Shorts>{});
+}
+
+// 16 bytes of a and b in turn: the first half of them, or the second.
+template <bool kHigh>
+inline Floats zip_quads(Floats a, Floats b) {
+    const auto pick = [](uint32_t i) constexpr {
+        const uint32_t quad = i / 4 + kHigh * kLanes / 4;
+        return quad / 2 * 4 + i % 4 + quad % 2 * uint32_t{kLanes};
+    };
+    return shuffle(a, b, pick, Lanes<Floats>{});
+}
+
+// Every lane is that of all lanes, by `add` of two, always in the same order.
+template <class Add, uint32_t kStep = kLanes / 2>
+inline Floats fold(Floats x, Add add) {
+    if constexpr (kStep == 0) {
+        return x;
+    } else {
+        const auto pick = [](uint32_t i) constexpr { return i ^ kStep; };
+        return fold<Add, kStep / 2>(add(x, shuffle(x, x, pick, Lanes<Floats>{})), add);
+    }
 }
 
 // Swaps rows and columns: zipping row i with row i + kLanes / 2 does it in log2(kLanes) rounds.
 inline void transpose(Words (&x)[kLanes]) {
-    using Lanes = std::make_integer_sequence<uint32_t, kLanes>;
     QUIRE_UNROLL
     for (int64_t round = 1; round < kLanes; round *= 2) {
         Words zipped[kLanes];
         QUIRE_UNROLL
         for (int64_t i = 0; i < kLanes / 2; ++i) {
-            zipped[2 * i] = shuffle(x[i], x[i + kLanes / 2], Lanes{});
-            zipped[2 * i + 1] = shuffle_high(x[i], x[i + kLanes / 2], Lanes{});
+            zipped[2 * i] = zip_low(x[i], x[i + kLanes / 2]);
+            zipped[2 * i + 1] = zip_high(x[i], x[i + kLanes / 2]);
         }
         QUIRE_UNROLL
         for (int64_t i = 0; i < kLanes; ++i) x[i] = zipped[i];
     }
 }
 
-// rows [kTile] of `words` words each -> columns [words, kVectors]. On the way asks for the rows
-// `next` and `values`, as rows of different pages follow no pattern that a CPU would see.
+// Keys or values of some positions.
 template <class Value>
-inline void turn_keys(const Value* const* rows, const Value* const* next,
-                      const Value* const* values, int64_t words, Words* columns) {
+struct Rows {
+    const Value* base;
+    const int64_t* offsets;
+
+    const Value* operator[](int64_t i) const { return base + offsets[i]; }
+    Rows from(int64_t i) const { return {base, offsets + i}; }
+};
+
+// --- elements: what q, k and v hold ---
+
+// Two bfloat16 a word. Products and sums are fp32; AVX512-BF16 has one instruction for both.
+struct Bf16 {
+    using Value = uint16_t;
+    static constexpr int64_t kPerWord = 2;
+    static constexpr uint32_t kOnes = 0x3f803f80;
+
+    static Floats dot(Floats sum, Words a, Words b) {
+#if defined(__AVX512BF16__)
+        return (Floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+#else
+        sum += (Floats)(a << 16) * (Floats)(b << 16);
+        return sum + (Floats)(a & 0xffff0000u) * (Floats)(b & 0xffff0000u);
+#endif
+    }
+
+    static Words pack(const Floats (&x)[2]) {
+#if defined(__AVX512BF16__)
+        return (Words)_mm512_cvtne2ps_pbh((__m512)x[1], (__m512)x[0]);
+#else
+        uint16_t packed[2 * kLanes];
+        store(packed, x[0]);
+        store(packed + kLanes, x[1]);
+        return load_words(packed);
+#endif
+    }
+
+    // V * kLanes dimensions of two keys, a word for each dimension; not in order if V > 1.
+    template <int V>
+    static void load_values(Rows<Value> rows, int64_t dim, Words (&to)[V]) {
+        if constexpr (V == 1) {
+            to[0] = spread(rows[0] + dim) | spread(rows[1] + dim) << 16;
+        } else {
+            QUIRE_UNROLL
+            for (int v = 0; v < V; v += 2) {
+                const Words a = load_words(rows[0] + dim + v * kLanes);
+                const Words b = load_words(rows[1] + dim + v * kLanes);
+                to[v] = zip_shorts<false>(a, b);
+                to[v + 1] = zip_shorts<true>(a, b);
+            }
+        }
+    }
+
+    // What was computed of values as load_values has them.
+    template <int V>
+    static void put_in_order(Floats (&sums)[V]) {
+        QUIRE_UNROLL
+        for (int v = 0; v + 1 < V; v += 2) {
+            const Floats low = sums[v], high = sums[v + 1];
+            sums[v] = zip_quads<false>(low, high);
+            sums[v + 1] = zip_quads<true>(low, high);
+        }
+    }
+
+    static Words spread(const uint16_t* p) {
+        Halves h;
+        std::memcpy(&h, p, sizeof h);
+        return __builtin_convertvector(h, Words);
+    }
+};
+
+struct Fp32 {
+    using Value = float;
+    static constexpr int64_t kPerWord = 1;
+    static constexpr uint32_t kOnes = 0x3f800000;
+
+    static Floats dot(Floats sum, Words a, Words b) { return sum + (Floats)a * (Floats)b; }
+
+    static Words pack(const Floats (&x)[1]) { return (Words)x[0]; }
+
+    template <int V>
+    static void load_values(Rows<Value> rows, int64_t dim, Words (&to)[V]) {
+        QUIRE_UNROLL
+        for (int v = 0; v < V; ++v) to[v] = load_words(rows[0] + dim + v * kLanes);
+    }
+
+    template <int V>
+    static void put_in_order(Floats (&)[V]) {}
+};
+
+// --- scores ---
+
+// rows [kTile] of `words` words each -> columns [words, kVectors]: word w of all keys side by side.
+template <class Value>
+inline void turn_keys(Rows<Value> rows, Rows<Value> next, int64_t words, Words* columns) {
     const auto word = [](const Value* row, int64_t w) {
         return reinterpret_cast<const uint32_t*>(row) + w;
     };
-    for (int64_t v = 0; v < kVectors; ++v, rows += kLanes, next += kLanes, values += kLanes) {
+    for (int64_t v = 0; v < kVectors; ++v, rows = rows.from(kLanes), next = next.from(kLanes)) {
         int64_t w = 0;
         while (w < words) {
             // The last words once more, if they fill no register of their own.
@@ -121,7 +216,6 @@ inline void turn_keys(const Value* const* rows, const Value* const* next,
             QUIRE_UNROLL
             for (int64_t i = 0; i < kLanes; ++i) {
                 __builtin_prefetch(word(next[i], w));
-                __builtin_prefetch(word(values[i], w));
                 square[i] = load_words(word(rows[i], w));
             }
             transpose(square);
@@ -130,8 +224,6 @@ inline void turn_keys(const Value* const* rows, const Value* const* next,
         }
     }
 }
-
-// --- scores ---
 
 // queries [R, words], columns [words, kVectors] -> scores [R, kTile], kBlock apart.
 template <class Element, int R>
@@ -159,9 +251,27 @@ struct Scoring {
 };
 
 struct Weighed {
-    float largest;  // score; -inf where nothing is visible
+    float largest;  // logarithm to base 2 of what weights are shares of; of no key, very low
     float sum;      // of the weights
 };
+
+inline constexpr float kLog2e = 1.44269504f;
+inline constexpr float kLowest = -1e30f;  // below every score, above what is hidden
+
+// 2 to the x for x <= 0 within 5 ulp, 1 for 0; 0 below -120.
+inline Floats exp2(Floats x) {
+    const Floats bounded = max(splat(-120.0f), x);  // a NaN stays one
+    const Floats shifted = bounded + 12582912.0f;  // 1.5 * 2^23: rounds to an integer
+    const Floats f = bounded - (shifted - 12582912.0f);
+    Floats p = splat(1.33908668e-3f);  // the best of its degree on [-1/2, 1/2]
+    p = p * f + 9.66637395e-3f;
+    p = p * f + 5.55035695e-2f;
+    p = p * f + 2.40223482e-1f;
+    p = p * f + 6.93147182e-1f;
+    p = p * f + 1.0f;
+    const Floats made = (Floats)((Words)p + ((Words)shifted << 23));
+    return x < -120.0f ? Floats{} : made;
+}
 
 inline Floats capped(Floats score, float softcap) {
     // tanh(x) = 1 - 2 / (e^2x + 1)
@@ -171,45 +281,71 @@ inline Floats capped(Floats score, float softcap) {
 
 // scores [count] of one row, of which [low, high) are visible -> weights [count], e to the power
 // of (score - largest), 0 where not visible. In bfloat16 the sum is that of the rounded weights.
-template <class Value>
-[[gnu::noinline]] inline Weighed weigh(float* scores, int64_t count, int64_t low, int64_t high,
-                                       Scoring how, Value* weights) {
+// `count` is a multiple of kTile.
+template <class Element>
+[[gnu::noinline]] Weighed weigh(float* scores, int64_t count, int64_t low, int64_t high,
+                                Scoring how, typename Element::Value* weights) {
     Ints lane;
     for (int64_t i = 0; i < kLanes; ++i) lane[i] = static_cast<int32_t>(i);
-    const Floats hidden = splat(-__builtin_inff());
-    Floats largest_seen = hidden;
-    for (int64_t i = 0; i < count; i += kLanes) {
-        Floats s = load(scores + i) * how.scale;
-        if (how.softcap != 0) s = capped(s, how.softcap);
-        const Ints index = lane + static_cast<int32_t>(i);
-        const Ints visible =
-            (index >= static_cast<int32_t>(low)) & (index < static_cast<int32_t>(high));
-        s = visible ? s : hidden;
-        largest_seen = max(largest_seen, s);
-        store(scores + i, s);
+    Floats most[kVectors];
+    QUIRE_UNROLL
+    for (Floats& m : most) m = splat(kLowest);
+    for (int64_t key = 0; key < count; key += kTile) {
+        const bool hides = key < low || key + kTile > high;
+        QUIRE_UNROLL
+        for (int64_t v = 0; v < kVectors; ++v) {
+            const int64_t at = key + v * kLanes;
+            Floats s = load(scores + at);
+            if (how.softcap != 0) s = capped(s * how.scale, how.softcap);
+            if (hides) {
+                const Ints index = lane + static_cast<int32_t>(at);
+                const Ints visible =
+                    (index >= static_cast<int32_t>(low)) & (index < static_cast<int32_t>(high));
+                s = visible ? s : splat(-__builtin_inff());
+            }
+            if (hides || how.softcap != 0) store(scores + at, s);
+            most[v] = max(most[v], s);
+        }
     }
-    const float most = largest(largest_seen);
-    Floats total{};
-    for (int64_t i = 0; i < count; i += kLanes) {
-        const Floats weight = exp(load(scores + i) - most);
-        store(weights + i, weight);
-        total += load(weights + i);
-    }
-    return {most, sum(total)};
+    const float factor = how.softcap != 0 ? kLog2e : how.scale * kLog2e;
+    const Floats offset = factor * fold(max(max(most[0], most[1]), max(most[2], most[3])), max);
+    Floats sums[kVectors] = {};
+    for (int64_t key = 0; key < count; key += kTile)
+        QUIRE_UNROLL
+        for (int64_t v = 0; v < kVectors; v += Element::kPerWord) {
+            Floats weight[Element::kPerWord];
+            QUIRE_UNROLL
+            for (int64_t i = 0; i < Element::kPerWord; ++i)
+                weight[i] = exp2(load(scores + key + (v + i) * kLanes) * factor - offset);
+            const Words packed = Element::pack(weight);
+            std::memcpy(weights + key + v * kLanes, &packed, sizeof packed);
+            sums[v] = Element::dot(sums[v], packed, Words{} + Element::kOnes);
+        }
+    const auto add = [](Floats a, Floats b) { return a + b; };
+    return {offset[0], fold((sums[0] + sums[1]) + (sums[2] + sums[3]), add)[0]};
 }
 
 // --- weighted values ---
 
 // values: rows [count] of keys, weights [R, count] kBlock apart -> sums [R, V * kLanes] of the
-// dimensions from `dim` on, `stride` apart.
+// dimensions from `dim` on, `stride` apart. Asks for those dimensions of `next` [kTile], too, and
+// on the way of its own rows, if `asks`.
 template <class Element, int R, int V>
-inline void add_values(const typename Element::Value* const* rows, int64_t count, int64_t dim,
+inline void add_values(Rows<typename Element::Value> rows, Rows<typename Element::Value> next,
+                       bool asks, int64_t count, int64_t dim,
                        const typename Element::Value* weights, float* sums, int64_t stride) {
+    constexpr int64_t kLine = 64 / sizeof(typename Element::Value);
     Floats total[R][V] = {};
     for (int64_t key = 0; key < count; key += Element::kPerWord) {
+        if (asks) {
+            const bool last = key + kTile >= count;
+            const auto ahead = last ? next.from(key + kTile - count) : rows.from(key + kTile);
+            for (int64_t k = 0; k < Element::kPerWord; ++k)
+                for (int64_t d = dim; d < dim + V * kLanes; d += kLine)
+                    __builtin_prefetch(ahead[k] + d);
+        }
         Words values[V];
-        QUIRE_UNROLL
-        for (int v = 0; v < V; ++v) values[v] = Element::load_keys(rows + key, dim + v * kLanes);
+        Element::load_values(rows.from(key), dim, values);
         QUIRE_UNROLL
         for (int r = 0; r < R; ++r) {
             const Words weight = splat_word(weights + r * kBlock + key);
@@ -218,9 +354,11 @@ inline void add_values(const typename Element::Value* const* rows, int64_t count
         }
     }
     QUIRE_UNROLL
-    for (int r = 0; r < R; ++r)
+    for (int r = 0; r < R; ++r) {
+        Element::put_in_order(total[r]);
         QUIRE_UNROLL
         for (int v = 0; v < V; ++v) store(sums + r * stride + dim + v * kLanes, total[r][v]);
+    }
 }
 
 // Calls f(std::integral_constant<int, R>, first) for runs of R <= kRows rows that cover [0, rows).
