@@ -201,27 +201,32 @@ struct Fp32 {
 
 // --- scores ---
 
+// Words [w, w + kLanes) of kLanes rows -> columns, kVectors apart. Asks for those of `next`, too.
+// Not inlined, or gcc computes all addresses first and spills what they crowd out of registers.
+template <class Value>
+[[gnu::noinline]] void turn_square(Rows<Value> rows, Rows<Value> next, int64_t w, Words* columns) {
+    const int64_t at = w * (sizeof(Words) / kLanes / sizeof(Value));
+    Words square[kLanes];
+    QUIRE_UNROLL
+    for (int64_t i = 0; i < kLanes; ++i) {
+        __builtin_prefetch(next[i] + at);
+        square[i] = load_words(rows[i] + at);
+    }
+    transpose(square);
+    QUIRE_UNROLL
+    for (int64_t i = 0; i < kLanes; ++i) columns[i * kVectors] = square[i];
+}
+
 // rows [kTile] of `words` words each -> columns [words, kVectors]: word w of all keys side by side.
 template <class Value>
 inline void turn_keys(Rows<Value> rows, Rows<Value> next, int64_t words, Words* columns) {
-    const auto word = [](const Value* row, int64_t w) {
-        return reinterpret_cast<const uint32_t*>(row) + w;
-    };
     for (int64_t v = 0; v < kVectors; ++v, rows = rows.from(kLanes), next = next.from(kLanes)) {
-        int64_t w = 0;
-        while (w < words) {
-            // The last words once more, if they fill no register of their own.
-            if (w + kLanes > words) w = words - kLanes;
-            Words square[kLanes];
-            QUIRE_UNROLL
-            for (int64_t i = 0; i < kLanes; ++i) {
-                __builtin_prefetch(word(next[i], w));
-                square[i] = load_words(word(rows[i], w));
-            }
-            transpose(square);
-            QUIRE_UNROLL
-            for (int64_t i = 0; i < kLanes; ++i, ++w) columns[w * kVectors + v] = square[i];
-        }
+        const auto turn = [&](int64_t w) {
+            turn_square(rows, next, w, columns + w * kVectors + v);
+        };
+        for (int64_t w = 0; w + kLanes <= words; w += kLanes) turn(w);
+        // The last words once more, if they fill no register of their own.
+        if (words % kLanes != 0) turn(words - kLanes);
     }
 }
 
