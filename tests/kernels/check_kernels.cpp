@@ -1,6 +1,6 @@
-// Runs the matmuls and whole layers on odd shapes, every buffer exactly as large as declared, for the
-// sanitizers to watch. Matmuls are compared with sums in double precision, what layers make of two
-// sequences with what they make of each. Exit status 1 names the first that is off.
+// Runs matmuls, attention and whole layers on odd shapes, every buffer exactly as large as declared,
+// for the sanitizers to watch. Matmuls and attention are compared with sums in double precision, what
+// layers make of two sequences with what they make of each. Exit status 1 names the first that is off.
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -11,6 +11,8 @@
 
 #define QUIRE_ISA ISA
 #include "quire.h"
+
+bool check_attention();
 
 namespace {
 
@@ -241,6 +243,7 @@ int main() {
     if (std::strstr(quire_isas(), QUIRE_NAME) == nullptr) return 0;  // not on this CPU
     for (const bool pool : {false, true}) {
         quire_set_threads(pool ? 3 : 1, nullptr);
+        if (!check_attention()) return 1;
         for (const int64_t rows : {1, 2, 3, 7, 13, 97})
             for (const auto& [outputs, inputs] :
                  {std::pair<int64_t, int64_t>{1, 2}, {5, 33}, {70, 130}, {33, 1000}, {40, 2100}})

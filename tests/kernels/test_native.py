@@ -1,6 +1,7 @@
 """The library of C++ kernels itself: it is there, its threads work, a call is cheap."""
 
 import ctypes
+import os
 import shutil
 import subprocess
 import time
@@ -13,6 +14,8 @@ import torch
 
 from quire.platform import native
 from quire.platform.native import POINTER, SIZE, Library
+
+ARM_COMPILER = "aarch64-linux-gnu-g++"
 
 
 @pytest.fixture
@@ -42,14 +45,34 @@ def test_every_element_is_touched_once(library: Library, threads: int, shared: b
             assert (values[count:] == 0).all()
 
 
+def check_program(folder: Path, isa: str, *options: str) -> Path:
+    """A C++ program that runs kernels on odd shapes, under ASan and UBSan."""
+    source = Path(__file__).parents[2]
+    chosen = ["-DQUIRE_SANITIZE=ON", f"-DQUIRE_ONLY={isa}", "-DCMAKE_BUILD_TYPE=None", *options]
+    subprocess.run(["cmake", "-S", source, "-B", folder, *chosen], check=True)
+    subprocess.run(["cmake", "--build", folder, "--parallel", "2"], check=True)
+    return folder / f"check_{isa}"
+
+
 @pytest.mark.skipif(not shutil.which("cmake"), reason="there is no cmake")
 def test_sanitizers_find_nothing(library: Library, tmp_path: Path) -> None:
-    """A C++ program that runs the kernels on odd shapes, under ASan and UBSan."""
-    source = Path(__file__).parents[2]
-    options = ["-DQUIRE_SANITIZE=ON", f"-DQUIRE_ONLY={library.isa}", "-DCMAKE_BUILD_TYPE=None"]
-    subprocess.run(["cmake", "-S", source, "-B", tmp_path, *options], check=True)
-    subprocess.run(["cmake", "--build", tmp_path, "--parallel", "2"], check=True)
-    done = subprocess.run([tmp_path / f"check_{library.isa}"], capture_output=True, text=True)
+    program = check_program(tmp_path, library.isa)
+    done = subprocess.run([program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not shutil.which(ARM_COMPILER), reason=f"there is no {ARM_COMPILER}")
+@pytest.mark.skipif(not shutil.which("qemu-aarch64"), reason="there is no qemu-aarch64")
+def test_kernels_run_on_arm(tmp_path: Path) -> None:
+    """Compiled for it on another machine, and emulated."""
+    target = ["SYSTEM_NAME=Linux", "SYSTEM_PROCESSOR=aarch64", f"CXX_COMPILER={ARM_COMPILER}"]
+    program = check_program(tmp_path, "dotprod", *(f"-DCMAKE_{option}" for option in target))
+    done = subprocess.run(
+        ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", program],
+        env={"ASAN_OPTIONS": "detect_leaks=0", "PATH": os.environ["PATH"]},  # those need ptrace
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
