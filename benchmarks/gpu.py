@@ -12,53 +12,18 @@ and the keys and values takes at 4.29 TB/s, or matmuls at 700 TFLOP/s where that
 """
 
 import argparse
-import contextlib
 import fnmatch
 import itertools
 import json
-import os
-import queue
-import signal
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from machine import machine_line
-from offline import SHAPES, shape_directory
-
-START_SECONDS = 90  # for a process to load its model, beside its first row's own time
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the tables; figures in `unit`, more is better unless it is a time."""
-
-    group: str
-    work: str
-    unit: str
-    seconds: int  # it may take
-    vllm: float | None = None
-    sglang: float | None = None
-    limit: float | None = None
-    bar: float | None = None
-
-    @property
-    def name(self) -> str:
-        return f"{self.group}/{self.work}"
-
-    def better(self, ours: float, other: float) -> float:
-        """How many times better ours is."""
-        return other / ours if self.unit in ("ms", "s") else ours / other
+from rows import Row, Sitting, end_children_when_terminated, make_models, print_heading, print_row
 
 
 def _decode(
@@ -70,16 +35,16 @@ def _decode(
 ) -> list[Row]:
     batches = (1, 8, 32, 128, 256)
     return [
-        Row(group, f"decode {batch}", "ms", 45, *figures)
-        for batch, *figures in zip(batches, vllm, sglang, limit, bar, strict=True)
+        Row(group, f"decode {batch}", "ms", 45, peers, *figures)
+        for batch, *figures, peers in zip(batches, limit, bar, zip(vllm, sglang), strict=True)
     ]
 
 
 BIG, SMALL = "llama-8b", "qwen3-0.6b"
 ROWS = [
-    Row("llama-8b start", "cold", "s", 90, 44.4, 77.5, None, 12),
-    Row("llama-8b start", "warm", "s", 90, 33.7, None, None, 8),
-    Row("qwen3-0.6b start", "cold", "s", 90, 58.5, 38.9, None, 10),
+    Row("llama-8b start", "cold", "s", 90, (44.4, 77.5), None, 12),
+    Row("llama-8b start", "warm", "s", 90, (33.7, None), None, 8),
+    Row("qwen3-0.6b start", "cold", "s", 90, (58.5, 38.9), None, 10),
     *_decode(
         BIG,
         (4.93, 5.25, 6.36, 10.44, 17.7),
@@ -87,11 +52,11 @@ ROWS = [
         (3.53, 3.77, 4.6, 7.8, 14.0),
         (3.95, 4.2, 5.1, 8.7, 14.9),
     ),
-    Row(BIG, "prefill 64 x 2048", "tok/s", 20, 42_900, 42_390, 50_000, 45_000),
-    Row(BIG, "prefill 8 x 8000", "tok/s", 15, 38_750, 38_220, 47_000, 41_000),
-    Row(BIG, "mixed", "tok/s", 60, 10_030, 9_670, 13_100, 11_800),
-    Row(BIG, "mixed T=0.8", "tok/s", 40, 9_960, 9_370, None, 11_700),
-    Row(BIG, "1000 x 512+256", "tok/s", 60, 10_640, 10_540, None, 12_500),
+    Row(BIG, "prefill 64 x 2048", "tok/s", 20, (42_900, 42_390), 50_000, 45_000),
+    Row(BIG, "prefill 8 x 8000", "tok/s", 15, (38_750, 38_220), 47_000, 41_000),
+    Row(BIG, "mixed", "tok/s", 60, (10_030, 9_670), 13_100, 11_800),
+    Row(BIG, "mixed T=0.8", "tok/s", 40, (9_960, 9_370), None, 11_700),
+    Row(BIG, "1000 x 512+256", "tok/s", 60, (10_640, 10_540), None, 12_500),
     *_decode(
         "llama-8b fp8",
         (3.53, 3.85, 5.44, 8.88, 15.4),
@@ -99,7 +64,7 @@ ROWS = [
         (2.0, 2.2, 3.1, 6.3, 12.3),
         (2.4, 2.7, 3.7, 7.2, 13.2),
     ),
-    Row("llama-8b fp8", "mixed", "tok/s", 60, 12_390, None, None, 14_500),
+    Row("llama-8b fp8", "mixed", "tok/s", 60, (12_390, None), None, 14_500),
     *_decode(
         SMALL,
         (1.67, 1.84, 2.60, 5.79, 10.1),
@@ -107,135 +72,23 @@ ROWS = [
         (0.31, 0.5, 1.15, 3.9, 7.4),
         (0.75, 0.95, 1.6, 4.5, 8.4),
     ),
-    Row(SMALL, "prefill 64 x 2048", "tok/s", 15, 416_000, 391_000, None, 450_000),
-    Row(SMALL, "mixed", "tok/s", 40, 24_620, 22_830, None, 32_000),
-    Row(SMALL, "1000 x 512+256", "tok/s", 40, 34_670, 34_800, None, 45_000),
-    Row("llama-8b served", "to /health", "s", 60, 72.7, None, None, 15),
-    Row("llama-8b served", "4/s first token", "ms", 80, 16.1, None, None, 12),
-    Row("llama-8b served", "4/s per token", "ms", 45, 4.95, None, None, 4.1),
-    Row("llama-8b served", "16/s first token", "ms", 45, 19.3, None, None, 15),
-    Row("llama-8b served", "16/s per token", "ms", 45, 5.55, None, None, 4.7),
-    Row("llama-8b served", "32/s first token", "ms", 45, 20.8, None, None, 16),
-    Row("llama-8b served", "32/s per token", "ms", 45, 6.17, None, None, 5.2),
+    Row(SMALL, "prefill 64 x 2048", "tok/s", 15, (416_000, 391_000), None, 450_000),
+    Row(SMALL, "mixed", "tok/s", 40, (24_620, 22_830), None, 32_000),
+    Row(SMALL, "1000 x 512+256", "tok/s", 40, (34_670, 34_800), None, 45_000),
+    Row("llama-8b served", "to /health", "s", 60, (72.7, None), None, 15),
+    Row("llama-8b served", "4/s first token", "ms", 80, (16.1, None), None, 12),
+    Row("llama-8b served", "4/s per token", "ms", 45, (4.95, None), None, 4.1),
+    Row("llama-8b served", "16/s first token", "ms", 45, (19.3, None), None, 15),
+    Row("llama-8b served", "16/s per token", "ms", 45, (5.55, None), None, 4.7),
+    Row("llama-8b served", "32/s first token", "ms", 45, (20.8, None), None, 16),
+    Row("llama-8b served", "32/s per token", "ms", 45, (6.17, None), None, 5.2),
     # Of the peer only one figure of each is known; its first tokens came sooner than the chip can
     # compute the prompts (860 and 949 ms), so its cache must have held them: compare with "again".
-    Row("llama-8b served", "1000 at once", "tok/s", 60, 15_410, None, None, 18_500),
-    Row("llama-8b served", "1000 again", "tok/s", 45, 15_410, None, None, 18_500),
-    Row("llama-8b served", "400 of one prefix", "tok/s", 45, 7_050, None, None, 9_000),
-    Row("llama-8b served", "400 again", "tok/s", 45, 7_050, None, None, 9_000),
+    Row("llama-8b served", "1000 at once", "tok/s", 60, (15_410, None), None, 18_500),
+    Row("llama-8b served", "1000 again", "tok/s", 45, (15_410, None), None, 18_500),
+    Row("llama-8b served", "400 of one prefix", "tok/s", 45, (7_050, None), None, 9_000),
+    Row("llama-8b served", "400 again", "tok/s", 45, (7_050, None), None, 9_000),
 ]
-
-
-class Sitting:
-    """Runs rows and prints what they give, each as soon as it is there."""
-
-    def __init__(self, folder: Path, size: str, out: Path | None) -> None:
-        self._folder, self._size, self._out = folder, size, out
-
-    def run(self, group: str, rows: list[Row]) -> None:
-        """A process for a group's rows; after a row that fails, another for the rest."""
-        left = list(rows)
-        while left:
-            asked = len(left)
-            why, hung = self._run(group, left)
-            if not left:
-                return
-            # A process that ends before its first row would do so again.
-            failed = left if len(left) == asked and not hung else left[:1]
-            for row in failed:
-                self._report(row, None, why)
-            left = left[len(failed) :]
-
-    def _run(self, group: str, left: list[Row]) -> tuple[str, bool]:
-        """Take rows off `left` as their figures come; says why no more did, and whether the
-        process hung."""
-        command = [sys.executable, str(Path(__file__).with_name("gpu_work.py")), group]
-        command += [str(self._folder), self._size, *(row.work for row in left)]
-        with tempfile.TemporaryFile("w+") as errors:
-            process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
-            )
-            lines: queue.Queue[str | None] = queue.Queue()
-            threading.Thread(target=_read, args=(process, lines), daemon=True).start()
-            allowed = START_SECONDS
-            hung = False
-            try:
-                while left:
-                    line = lines.get(timeout=allowed + left[0].seconds)
-                    if line is None:
-                        break
-                    allowed = 0
-                    self._take(json.loads(line), left)
-            except queue.Empty:
-                hung = True
-            finally:
-                with contextlib.suppress(ProcessLookupError):  # its server, too
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-            if hung:
-                return "took too long", True
-            errors.seek(0)
-            said = [line for line in errors.read().splitlines() if line.strip()]
-            return f"failed: {said[-1][:120] if said else process.returncode}", False
-
-    def _take(self, answer: dict[str, Any], left: list[Row]) -> None:
-        for row in left:
-            if row.work == answer["row"]:
-                left.remove(row)
-                self._report(row, answer["value"])
-                return
-
-    def _report(self, row: Row, ours: float | None, why: str = "") -> None:
-        if self._out is not None:
-            with self._out.open("a") as file:
-                file.write(json.dumps({"row": row.name, "ours": ours, "why": why}) + "\n")
-        line = f"{row.name:34s} {figure(ours):>9s} {row.unit:6s}"
-        if self._size == "tiny":
-            print(f"{line} {why}", flush=True)
-            return
-        peers = [peer for peer in (row.vllm, row.sglang) if peer is not None]
-        for peer in (row.vllm, row.sglang):
-            line += f" {figure(peer):>8s}"
-        if ours is None:
-            print(f"{line}  {why}", flush=True)
-            return
-        ahead = f"{min(row.better(ours, peer) for peer in peers):.2f}"
-        line += f" {ahead:>6s} {figure(row.limit):>8s} "
-        line += f"{1 / row.better(row.limit, ours):4.0%}" if row.limit else "   -"
-        met = "" if row.bar is None else "met" if row.better(ours, row.bar) >= 1 else "short"
-        print(f"{line} {figure(row.bar):>8s} {met}", flush=True)
-
-
-def figure(value: float | None) -> str:
-    """Three or four digits of it."""
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 100 else f"{value:.2f}"
-
-
-def _read(process: "subprocess.Popen[str]", lines: "queue.Queue[str | None]") -> None:
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("{"):
-            lines.put(line)
-    lines.put(None)
-
-
-def make_models(folder: Path, shapes: set[str]) -> None:
-    """A config and a tokenizer of one word a token, for each shape."""
-    for shape in shapes:
-        config = SHAPES[shape]
-        directory = folder / shape
-        directory.mkdir()
-        shape_directory(shape, directory)
-        vocab = {f"t{number}": number for number in range(config["vocab_size"])}
-        tokenizer = Tokenizer(WordLevel(vocab, unk_token="t0"))
-        tokenizer.pre_tokenizer = WhitespaceSplit()
-        tokenizer.add_special_tokens(["t0", "t1", "t2"])  # as files of real models have them
-        tokenizer.save(str(directory / "tokenizer.json"))
-        special = {"bos_token": "t1", "eos_token": "t2", "unk_token": "t0"}
-        special["tokenizer_class"] = "PreTrainedTokenizerFast"
-        (directory / "tokenizer_config.json").write_text(json.dumps(special))
 
 
 def main() -> None:
@@ -247,20 +100,27 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60, help="start no group after so many")
     parser.add_argument("--out", type=Path, help="append a line of JSON for each row")
     given = parser.parse_args()
-    # As on Ctrl-C: whatever ends this ends its children, which would keep the GPU.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    end_children_when_terminated()
     began = time.monotonic()
     chosen = [row for row in ROWS if any(fnmatch.fnmatch(row.name, one) for one in given.only)]
     print(machine_line("auto" if given.size == "gpu" else "cpu"))
-    print(f"{'row':34s} {'ours':>9s} {'':6s} {'vLLM':>8s} {'SGLang':>8s}", end="")
-    print(f" {'ahead':>6s} {'limit':>8s} {'':4s} {'bar':>8s}", flush=True)
+    print_heading(("vLLM", "SGLang") if given.size == "gpu" else ())
+
+    def report(row: Row, ours: float | None, why: str) -> None:
+        if given.out is not None:
+            with given.out.open("a") as file:
+                file.write(json.dumps({"row": row.name, "ours": ours, "why": why}) + "\n")
+        if given.size == "tiny":
+            row = replace(row, peers=(), limit=None, bar=None)
+        print_row(row, ours, why)
+
     with tempfile.TemporaryDirectory() as folder:
         shapes = {row.group.partition(" ")[0] for row in chosen}
         make_models(Path(folder), {"tiny"} if given.size == "tiny" else shapes)
-        sitting = Sitting(Path(folder), given.size, given.out)
         for group, rows in itertools.groupby(chosen, key=lambda row: row.group):
             if time.monotonic() - began < given.minutes * 60:
-                sitting.run(group, list(rows))
+                work = Path(__file__).with_name("gpu_work.py")
+                Sitting([sys.executable, work, group, folder, given.size], report).run(list(rows))
     print(f"{(time.monotonic() - began) / 60:.1f} minutes")
 
 

@@ -24,19 +24,12 @@ from functools import partial
 from pathlib import Path
 
 import load
-from offline import SHAPES, Lengths, Quire
+from offline import SHAPES
 from startup import until_line
+from throughput import FIRST_TOKEN, Engine, Lengths, Throughput, say
 
 MAX_LEN = 8192
 QUIRE = [sys.executable, "-c", "from quire.cli.main import main; main()"]
-FIRST_TOKEN = f"""
-import json, sys
-from quire import LLM, SamplingParams
-llm = LLM(sys.argv[1], load_format="dummy", max_model_len={MAX_LEN}, **json.loads(sys.argv[2]))
-params = SamplingParams(temperature=0, max_tokens=4, ignore_eos=True)
-llm.generate({{"prompt_token_ids": list(range(10, 42))}}, params, use_tqdm=False)
-print("first tokens", flush=True)
-"""
 
 
 class Target:
@@ -58,16 +51,17 @@ class Offline:
     """Throughput of `LLM.generate`, prefix caching off."""
 
     def __init__(self, target: Target, quantization: str | None) -> None:
-        self._target = target
-        self._random = random.Random(0)
-        self._quire = Quire(
+        self._few = target.few
+        engine = Engine(
+            "quire",
             target.model,
             load_format="dummy",
             max_model_len=MAX_LEN,
             quantization=quantization,
             **target.options,
         )
-        self._seconds([(1024, 16)] * 64)
+        self._through = Throughput(engine, target.vocab)
+        self._through.seconds(self._fewer([(1024, 16)] * 64))
 
     def works(self) -> dict[str, Callable[[], float]]:
         """By name of the row."""
@@ -83,31 +77,21 @@ class Offline:
         }
 
     def decode(self, batch: int) -> float:
-        """Milliseconds a step: long runs less short ones, which are all prefill."""
-        steps = self._target.few(128) * self._target.divisor
-        short = min(self._seconds([(1024, 1)] * batch) for _ in range(1 if batch > 32 else 2))
-        long = min(self._seconds([(1024, steps + 1)] * batch) for _ in range(2))
-        return (long - short) / self._target.few(steps) * 1e3
+        """Milliseconds a step."""
+        few = self._few
+        return self._through.step(few(batch), few(1024), few(128)) * 1e3
 
     def prefill(self, prompts: int, length: int) -> float:
         """Prompt tokens a second."""
-        seconds = min(self._seconds([(length, 1)] * prompts) for _ in range(2))
-        return self._target.few(prompts) * self._target.few(length) / seconds
+        return self._through.prefill(self._few(prompts), self._few(length))
 
     def outputs(self, lengths: Lengths, tries: int, temperature: float = 0.0) -> float:
         """Output tokens a second."""
-        seconds = min(self._seconds(lengths, temperature) for _ in range(tries))
-        few = self._target.few
-        return sum(few(output) for _, output in lengths[: few(len(lengths))]) / seconds
+        return self._through.outputs(self._fewer(lengths), tries, temperature)
 
-    def _seconds(self, lengths: Lengths, temperature: float = 0.0) -> float:
-        few, vocab = self._target.few, self._target.vocab
-        lengths = lengths[: few(len(lengths))]
-        prompts = [
-            [self._random.randrange(10, vocab - 10) for _ in range(few(prompt))]
-            for prompt, _ in lengths
-        ]
-        return self._quire.run(prompts, [few(output) for _, output in lengths], temperature)
+    def _fewer(self, lengths: Lengths) -> Lengths:
+        few = self._few
+        return [(few(prompt), few(output)) for prompt, output in lengths[: few(len(lengths))]]
 
 
 class Served:
@@ -179,7 +163,8 @@ def _healthy(port: int) -> bool:
 
 def start(target: Target, names: list[str]) -> None:
     """Process start to first tokens, with no kernel compiled before and with all."""
-    command = [sys.executable, "-c", FIRST_TOKEN, target.model, json.dumps(target.options)]
+    options = json.dumps({"max_model_len": MAX_LEN, **target.options})
+    command = [sys.executable, "-c", FIRST_TOKEN, "quire", target.model, options]
     with _no_compiled_kernels():
         for name in ("cold", "warm"):
             seconds, _ = until_line(command, "first tokens")
@@ -195,10 +180,6 @@ def _no_compiled_kernels() -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TRITON_CACHE_DIR"] = folder
         yield
-
-
-def say(name: str, value: float) -> None:
-    print(json.dumps({"row": name, "value": value}), flush=True)
 
 
 def main() -> None:

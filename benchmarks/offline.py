@@ -27,8 +27,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from machine import machine_line
-from quire import LLM, SamplingParams
 from quire.platform.detect import detect
+from throughput import Engine, Lengths
 
 # The shapes of public models; the weights are random.
 SHAPES: dict[str, dict[str, Any]] = {
@@ -90,8 +90,6 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
 }
 
-Lengths = Sequence[tuple[int, int]]  # (prompt tokens, output tokens) of each request
-
 
 @dataclass(frozen=True)
 class Size:
@@ -110,7 +108,7 @@ SIZES = {
 }
 
 
-class Engine(Protocol):
+class Measured(Protocol):
     """What is measured: one batch of requests of given lengths."""
 
     name: str
@@ -118,32 +116,6 @@ class Engine(Protocol):
     def run(self, prompts: list[list[int]], outputs: list[int]) -> float:
         """Seconds until every request has all its tokens."""
         ...
-
-
-class Quire:
-    """The engine under test, through the API its users have."""
-
-    name = "quire"
-
-    def __init__(self, model: str, **options: Any) -> None:
-        self._llm = LLM(
-            model=model, skip_tokenizer_init=True, enable_prefix_caching=False, **options
-        )
-
-    def run(self, prompts: list[list[int]], outputs: list[int], temperature: float = 0.0) -> float:
-        params = [
-            SamplingParams(temperature=temperature, max_tokens=n, ignore_eos=True, detokenize=False)
-            for n in outputs
-        ]
-        start = time.perf_counter()
-        results = self._llm.generate(
-            [{"prompt_token_ids": ids} for ids in prompts], params, use_tqdm=False
-        )
-        seconds = time.perf_counter() - start
-        got = [len(result.outputs[0].token_ids) for result in results]
-        if got != outputs:
-            raise SystemExit(f"asked for {outputs} tokens, got {got}")
-        return seconds
 
 
 class Transformers:
@@ -181,7 +153,9 @@ class Transformers:
 class Bench:
     """Runs a workload on every engine in turn and prints a line for each."""
 
-    def __init__(self, engines: Sequence[Engine], vocab_size: int, size: Size, tries: int) -> None:
+    def __init__(
+        self, engines: Sequence[Measured], vocab_size: int, size: Size, tries: int
+    ) -> None:
         self._engines, self._vocab, self._size, self._tries = engines, vocab_size, size, tries
         self._random = random.Random(0)
 
@@ -217,10 +191,10 @@ class Bench:
         for engine in self._engines:
             self._timed(engine, [(32, 8)] * 4)
 
-    def _best(self, engine: Engine, lengths: Lengths) -> float:
+    def _best(self, engine: Measured, lengths: Lengths) -> float:
         return min(self._timed(engine, lengths) for _ in range(self._tries))
 
-    def _timed(self, engine: Engine, lengths: Lengths) -> float:
+    def _timed(self, engine: Measured, lengths: Lengths) -> float:
         prompts = [
             [self._random.randrange(10, self._vocab - 10) for _ in range(prompt)]
             for prompt, _ in lengths
@@ -266,8 +240,9 @@ def main() -> None:
         if not options.model:
             shape_directory(options.shape, Path(folder), options.dtype)
         print(f"model {options.model or options.shape}, {options.dtype}")
-        engines: list[Engine] = [
-            Quire(
+        engines: list[Measured] = [
+            Engine(
+                "quire",
                 model,
                 load_format="auto" if options.model else "dummy",
                 dtype=options.dtype,
