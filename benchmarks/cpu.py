@@ -94,8 +94,8 @@ class Contest:
             return [sys.executable, script, self._build, model, str(self._threads)]
         if name == "vLLM":
             assert self._vllm is not None
-            return [self._vllm, here / "cpu_work.py", "vllm", kind, folder]
-        return [sys.executable, here / "cpu_work.py", "quire", kind, folder]
+            return [self._vllm, here / "engines" / "cpu_work.py", "vllm", kind, folder]
+        return [sys.executable, here / "engines" / "cpu_work.py", "quire", kind, folder]
 
 
 def main() -> None:

@@ -24,9 +24,8 @@ from functools import partial
 from pathlib import Path
 
 import load
+from engines.throughput import FIRST_TOKEN, Engine, Lengths, Throughput, say, until_line
 from offline import SHAPES
-from startup import until_line
-from throughput import FIRST_TOKEN, Engine, Lengths, Throughput, say
 
 MAX_LEN = 8192
 QUIRE = [sys.executable, "-c", "from quire.cli.main import main; main()"]

@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from cpu_work import CONTEXT, STEPS
-from throughput import say
+from engines.throughput import CONTEXT, STEPS, say
 
 FILES = {"bf16": "BF16", "int8": "Q8_0", "int4": "Q4_0"}
 

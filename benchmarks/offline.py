@@ -26,9 +26,9 @@ from typing import Any, Protocol
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from engines.throughput import Engine, Lengths
 from machine import machine_line
 from quire.platform.detect import detect
-from throughput import Engine, Lengths
 
 # The shapes of public models; the weights are random.
 SHAPES: dict[str, dict[str, Any]] = {

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from engines.throughput import until_line
 from machine import machine_line
 
 IMPORT = """
@@ -81,19 +82,6 @@ def wall(command: list[str]) -> float:
 
 def output(command: list[str]) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-def until_line(command: list[str], prefix: str) -> tuple[float, str]:
-    """Seconds from the process's start to its first line with `prefix`, and that line."""
-    start = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith(prefix):
-                seconds = time.perf_counter() - start
-                process.stdout.read()  # let it end before the next one starts
-                return seconds, line
-    raise SystemExit(f"the process ended with {process.returncode} and printed no {prefix!r}")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@
 namespace quire::QUIRE_ISA {
 namespace {
 
-constexpr int64_t kTileRows = 64;
+constexpr int64_t kTileRows = 96;  // whole runs of kRows
 constexpr int64_t kPieces = 256;  // of all work, about: enough for 64 threads
 
 template <class T>

@@ -7,9 +7,12 @@ nothing else, so that it runs where another engine is installed and this one is 
 import importlib
 import json
 import random
+import subprocess
 import time
 from collections.abc import Sequence
 from typing import Any
+
+CONTEXT, STEPS = 128, 32  # of decode rows on a CPU
 
 Lengths = Sequence[tuple[int, int]]  # (prompt tokens, output tokens) of each request
 
@@ -28,6 +31,19 @@ if __name__ == "__main__":
 def say(row: str, value: float) -> None:
     """A row's figure, to the process that asked for it."""
     print(json.dumps({"row": row, "value": value}), flush=True)
+
+
+def until_line(command: list[str], prefix: str) -> tuple[float, str]:
+    """Seconds from the process's start to its first line with `prefix`, and that line."""
+    start = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith(prefix):
+                seconds = time.perf_counter() - start
+                process.stdout.read()  # let it end before the next one starts
+                return seconds, line
+    raise SystemExit(f"the process ended with {process.returncode} and printed no {prefix!r}")
 
 
 class Engine:

@@ -1,23 +1,21 @@
 """The work behind `cpu.py`: a process a group of rows, one line of JSON for each row done.
 
-    python benchmarks/cpu_work.py quire int4 FOLDER "decode 1" "prefill 512"
+    python benchmarks/engines/cpu_work.py quire int4 FOLDER "decode 1" "prefill 512"
 
-Knows nothing of what a figure is compared with, and runs any engine that has vLLM's API.
+Knows nothing of what a figure is compared with, and runs any engine that has vLLM's API. It lies in
+a folder of its own, or such an engine would import files beside it for packages of that name.
 """
 
 import argparse
 import json
 import random
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from throughput import FIRST_TOKEN, Engine, Throughput, say
+from throughput import CONTEXT, FIRST_TOKEN, STEPS, Engine, Throughput, say, until_line
 
-CONTEXT, STEPS = 128, 32  # of the decode rows
 MAX_LEN = 2048
 
 
@@ -37,20 +35,6 @@ def works(engine: Engine, vocab: int) -> dict[str, Callable[[], float]]:
     }
 
 
-def first_token(module: str, model: str, options: dict[str, object]) -> float:
-    """Seconds from the process's start."""
-    command = [sys.executable, "-c", FIRST_TOKEN, module, model, json.dumps(options)]
-    began = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("first tokens"):
-                seconds = time.perf_counter() - began
-                process.kill()
-                return seconds
-    raise SystemExit(f"{module} ended with {process.returncode} and made no token")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("module", help="the engine's")
@@ -63,7 +47,9 @@ def main() -> None:
         options["quantization"] = given.kind
     rows = list(given.rows)
     if "start" in rows:
-        say("start", first_token(given.module, str(given.folder), options))
+        command = [sys.executable, "-c", FIRST_TOKEN, given.module, str(given.folder)]
+        seconds, _ = until_line([*command, json.dumps(options)], "first tokens")
+        say("start", seconds)
         rows.remove("start")
     if rows:
         vocab = json.loads((given.folder / "config.json").read_text())["vocab_size"]
