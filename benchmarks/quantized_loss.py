@@ -5,7 +5,7 @@
 The texts are new draws of the generator that made its training data (`tools/boxed_model`): its
 facts and wordings, other choices. "all" counts every token but each text's first, "answers" those
 that the model would write: of the assistant's turns. Loss is in nats a token; perplexity is e to
-the power of it. A model of 7 million parameters with rows of 256 to 768 inputs suffers more from
+the power of it. A model of 7 million parameters with rows of 256 to 640 inputs suffers more from
 rounding than larger ones do.
 """
 

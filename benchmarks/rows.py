@@ -135,7 +135,7 @@ def print_row(row: Row, ours: float | None, why: str) -> None:
     line += f" {figure(min(ahead, default=None)):>6s} {figure(row.limit):>8s} "
     line += f"{1 / row.better(row.limit, ours):4.0%}" if row.limit else "   -"
     met = "" if row.bar is None else "met" if row.better(ours, row.bar) >= 1 else "short"
-    print(f"{line} {figure(row.bar):>8s} {met}", flush=True)
+    print(f"{line} {figure(row.bar):>8s} {met} {why}".rstrip(), flush=True)
 
 
 def figure(value: float | None) -> str:
