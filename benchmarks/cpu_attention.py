@@ -1,26 +1,23 @@
-"""Times the CPU's linear layers and attention against what memory and arithmetic allow, and torch.
+"""Times the CPU's attention against what memory and arithmetic allow, and against torch's.
 
-    OMP_NUM_THREADS=2 python benchmarks/cpu_kernels.py [linear] [attention] [--rows 1,4,32]
+    OMP_NUM_THREADS=2 python benchmarks/cpu_attention.py
 
 What is compared is timed in turn and the best of many short calls counts, so that other work on
-the machine disturbs all of it alike and little. Weights and pages rotate through 256 MiB: none is
-in a cache. "limit" is the time of the same bytes at the pace of a plain read, or for prompts of
-the same operations at the pace of torch's large matmul, each beside it in turn; "share" is what of
-the limit is reached (above 1: the yardstick had a worse moment). "torch" is what the operation
-would take there: F.linear on the bf16 weight, and its fused attention on gathered pages.
+the machine disturbs all of it alike and little. Pages rotate through 256 MiB: none is in a cache.
+"limit" is the larger of two times: that of the same bytes at the pace of a plain read, and that of
+the same operations at the pace of torch's large matmul; "share" is what of it is reached (above 1:
+the yardstick had a worse moment). "torch" is its fused attention on gathered pages.
 """
 
 import argparse
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from cpu_linear import seconds
 from machine import machine_line
 from quire.kernels.attention.torch_attention import attention as torch_attention
 from quire.kernels.batch import AttentionBatch
@@ -28,69 +25,18 @@ from quire.kernels.select import select_ops
 from quire.kernels.table import Attention, Ops
 from quire.platform.detect import detect
 from quire.platform.streams import set_device
-from quire.quant.layouts.int4_group import Int4Group
-from quire.quant.layouts.layout import Dense, Layout
-from quire.quant.layouts.per_channel import Int8Channel
 
-LAYOUTS: dict[str, type[Layout]] = {"dense": Dense, "int8": Int8Channel, "int4": Int4Group}
-SHAPES = ((4096, 2048), (2048, 8192))  # [out, in]
 HEADS = {"llama-1b": (32, 8, 64), "qwen3-0.6b": (16, 8, 128)}  # of queries, of keys, their size
 ATTENTION = ((1, 1, 512), (1, 1, 4096), (16, 1, 256), (32, 1, 1024), (1, 512, 512), (1, 2048, 2048))
 PAGE = 16
 POOL_BYTES = 256 << 20
 MATMUL = 1024  # rows and columns of the matmul that is the yardstick of arithmetic
-CPU = torch.device("cpu")
-
-
-def seconds(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
 
 
 def say(name: str, size: int, operations: int, ours: float, limit: float, other: float) -> None:
     print(f"{name:34}{size / 1e6:9.2f}{operations / 1e9:9.2f}{ours * 1e3:9.3f}{limit * 1e3:9.3f}"
           f"{limit / ours:7.2f}{size / ours / 1e9:7.1f}{operations / ours / 1e9:8.0f}"
           f"{other * 1e3:9.3f}{other / ours:7.2f}", flush=True)  # fmt: skip
-
-
-def weights(layout: type[Layout], outputs: int, inputs: int) -> list[Layout]:
-    dense = torch.empty(outputs, inputs, dtype=torch.bfloat16).normal_(0, inputs**-0.5)
-    made: list[Layout] = []
-    while sum(held_bytes(one) for one in made) < POOL_BYTES:
-        one = layout.empty(outputs, inputs, torch.bfloat16, CPU)
-        if made:  # values do not change the time
-            for to, of in zip(one.tensors().values(), made[0].tensors().values(), strict=True):
-                to.copy_(of)
-        else:
-            one.fill(dense)
-        made.append(one)
-    return made
-
-
-def held_bytes(layout: Layout) -> int:
-    return sum(tensor.nbytes for tensor in layout.tensors().values())
-
-
-def linear(ops: Ops, layouts: list[str], rows: list[int], calls: int) -> None:
-    for outputs, inputs in SHAPES:
-        plain = weights(Dense, outputs, inputs)
-        for name in layouts:
-            held = weights(LAYOUTS[name], outputs, inputs)
-            products = [ops.linear(one, None, None) for one in held]
-            for tokens in rows:
-                x = torch.randn(tokens, inputs).bfloat16()
-                ours = read = other = float("inf")
-                for i in range(calls):
-                    product, at = products[i % len(products)], plain[i % len(plain)].dequantize()
-                    words = plain[(i + 3) % len(plain)].dequantize().view(torch.int64)
-                    ours = min(ours, seconds(partial(product, x)))
-                    read = min(read, seconds(words.sum))
-                    other = min(other, seconds(partial(F.linear, x, at)))
-                size = held_bytes(held[0])
-                limit = read * size / held_bytes(plain[0])
-                operations = 2 * tokens * outputs * inputs
-                say(f"{name} {outputs} x {inputs}, {tokens}", size, operations, ours, limit, other)
 
 
 def attention(ops: Ops, calls: int) -> None:
@@ -147,9 +93,6 @@ def batch_of(sequences: int, queries: int, length: int) -> AttentionBatch:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("kernels", nargs="*", default=["linear", "attention"])
-    parser.add_argument("--rows", default="1,2,4,8,16,32,128")
-    parser.add_argument("--layouts", default=",".join(LAYOUTS))
     parser.add_argument("--calls", type=int, default=100)
     options = parser.parse_args()
     caps = detect("cpu")
@@ -158,11 +101,7 @@ def main() -> None:
     print(f"{machine_line('cpu')}; {caps.isa or 'torch alone'}, {torch.get_num_threads()} threads")
     print(f"{'':34}{'MB':>9}{'GFLOP':>9}{'ms':>9}{'limit':>9}{'share':>7}{'GB/s':>7}{'GFLOP/s':>8}"
           f"{'torch':>9}{'ratio':>7}")  # fmt: skip
-    if "linear" in options.kernels:
-        rows = [int(number) for number in options.rows.split(",")]
-        linear(ops, options.layouts.split(","), rows, options.calls)
-    if "attention" in options.kernels:
-        attention(ops, options.calls)
+    attention(ops, options.calls)
 
 
 if __name__ == "__main__":
