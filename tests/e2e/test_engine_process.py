@@ -224,6 +224,25 @@ def test_same_tokens_as_in_one_process_and_idle_costs_nothing(
     run(scenario())
 
 
+def test_a_front_end_that_was_busy_takes_all_steps_at_once(
+    reference: InProcessEngine, undisturbed: Tokens
+) -> None:
+    async def scenario() -> None:
+        front = FrontEnd(reference, config())
+        await front.engine.start()
+        front.submit()
+        await front.until(lambda: front.num_outputs > 0)
+        before = front.num_outputs
+        time.sleep(0.5)  # the loop stands still, the engine does not
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert front.num_outputs > before + 10, "one step a turn of the loop"
+        assert await front.finished() == first(6, undisturbed)
+        await end(front.engine)
+
+    run(scenario())
+
+
 def test_kill_9_changes_no_token(reference: InProcessEngine, undisturbed: Tokens) -> None:
     async def scenario() -> None:
         front = FrontEnd(reference, config())

@@ -80,7 +80,7 @@ def checkpoint(folder: Path, recipe: Any, config: dict[str, Any], shards: int) -
 
 @pytest.mark.parametrize("inputs", [64, 100])
 def test_int4_finds_a_better_scale_than_the_largest_weight_gives(inputs: int) -> None:
-    dense = torch.randn(300, inputs)
+    dense = torch.randn(300, inputs, generator=torch.Generator().manual_seed(2))
     dense[7] = 0.0
     dense[8, 0] = -8.0
     held = Int4Group.empty(300, inputs, torch.float32, CPU)
@@ -92,7 +92,7 @@ def test_int4_finds_a_better_scale_than_the_largest_weight_gives(inputs: int) ->
     error = (made - dense)[9:, :64].square().sum(1)
     scale = dense[9:, :64].abs().amax(1, keepdim=True) / 8
     plain = ((dense[9:, :64] / scale).round().clamp(-8, 7) * scale - dense[9:, :64]).square().sum(1)
-    assert error.mean() < 0.87 * plain.mean()  # 0.82 to 0.85 by the draw
+    assert error.mean() < 0.85 * plain.mean()
 
 
 def test_int8_is_rounded_to_the_nearest() -> None:
