@@ -141,42 +141,47 @@ def stop(engine: InProcessEngine) -> None:
 
 
 def table(engine: InProcessEngine, steps: int, rows: int) -> None:
-    """Record `steps` steps; print microseconds a step by kernel, and the idle share."""
+    """Record `steps` steps; print microseconds a step by kernel, and the idle share.
+
+    A kernel's first column is from the end of the one before it to its own: what it costs the
+    step, its launch included. Kernels may start early and wait, which counts in "alone" only.
+    """
     torch.cuda.synchronize()
     with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as recorded:
         for _ in range(steps):
             engine.step()
         torch.cuda.synchronize()
-    spent: Counter[str] = Counter()
+    kernels = sorted(
+        (event.start_ns(), event.start_ns() + event.duration_ns(), short(event.name()))
+        for event in recorded.profiler.kineto_results.events()
+        if event.device_type() == torch.autograd.DeviceType.CUDA
+    )
+    took: Counter[str] = Counter()
+    alone: Counter[str] = Counter()
     calls: Counter[str] = Counter()
-    spans = []
-    for event in recorded.profiler.kineto_results.events():
-        if event.device_type() != torch.autograd.DeviceType.CUDA:
-            continue
-        name = short(event.name())
-        spent[name] += event.duration_ns()
-        calls[name] += 1
-        spans.append((event.start_ns(), event.start_ns() + event.duration_ns()))
-    spans.sort()
-    busy = 0
-    reached = spans[0][0]
+    began = reached = kernels[0][0]
     gaps = []
-    for start, end in spans:
+    for start, end, name in kernels:
+        calls[name] += 1
+        took[name] += max(0, end - reached)
+        alone[name] += end - start
         if start > reached:
             gaps.append(start - reached)
-        busy += max(0, end - max(start, reached))
         reached = max(reached, end)
-    whole = reached - spans[0][0]
-    big = sorted(gaps, reverse=True)[: steps * 2]
+    whole = reached - began
     print(
-        f"{whole / steps / 1e3:.0f} us a step under the profiler, idle {1 - busy / whole:.1%} "
+        f"{whole / steps / 1e3:.0f} us a step under the profiler, idle {sum(gaps) / whole:.1%} "
         f"({sum(g for g in gaps if g > 5000) / steps / 1e3:.0f} us a step in gaps over 5 us, "
-        f"largest {[round(g / 1e3) for g in big[:6]]})"
+        f"largest {[round(g / 1e3) for g in sorted(gaps, reverse=True)[:6]]})"
     )
-    for name, total in spent.most_common(rows):
-        print(f"{total / steps / 1e3:10.1f} us {calls[name] / steps:7.1f} x  {name}")
-    rest = sum(total for _, total in spent.most_common()[rows:])
-    print(f"{rest / steps / 1e3:10.1f} us           {len(spent) - rows} others")
+    print("   us a step     alone   calls")
+    for name, total in took.most_common(rows):
+        print(
+            f"{total / steps / 1e3:12.1f}{alone[name] / steps / 1e3:10.1f}{calls[name] / steps:8.1f}"
+            f"  {name}"
+        )
+    rest = sum(total for _, total in took.most_common()[rows:])
+    print(f"{rest / steps / 1e3:12.1f}{'':18}  {len(took) - rows} others")
 
 
 def short(name: str) -> str:
