@@ -176,10 +176,8 @@ def table(engine: InProcessEngine, steps: int, rows: int) -> None:
     )
     print("   us a step     alone   calls")
     for name, total in took.most_common(rows):
-        print(
-            f"{total / steps / 1e3:12.1f}{alone[name] / steps / 1e3:10.1f}{calls[name] / steps:8.1f}"
-            f"  {name}"
-        )
+        each = (total / steps / 1e3, alone[name] / steps / 1e3, calls[name] / steps)
+        print(f"{each[0]:12.1f}{each[1]:10.1f}{each[2]:8.1f}  {name}")
     rest = sum(total for _, total in took.most_common()[rows:])
     print(f"{rest / steps / 1e3:12.1f}{'':18}  {len(took) - rows} others")
 
