@@ -116,8 +116,11 @@ class EngineCore:
             if len(self._in_flight) == 1:
                 self._pace.woke()
             else:
-                late = self._in_flight[-2][1].ready()
-                self._pace.queued(time.perf_counter() - began, late)
+                self._pace.queued(
+                    time.perf_counter() - began,
+                    decodes=_num_decoding(plan) is not None,
+                    late=self._in_flight[-2][1].ready(),
+                )
         if not self._in_flight:
             return scheduler.take_deltas()
         plan, ticket = self._in_flight.popleft()
@@ -126,10 +129,10 @@ class EngineCore:
         return scheduler.update(plan, result)
 
     def time_left(self) -> float:
-        """Seconds that `step` may wait for more requests, while the device is busy (see `Pace`)."""
-        if not self._in_flight:
+        """Seconds that `step` may wait for requests, while the device is busy (see `Pace`)."""
+        if not self._in_flight or self._scheduler.has_waiting:
             return 0.0
-        return self._pace.left(_num_decoding(self._in_flight[0][0]))
+        return self._pace.left(len(self._in_flight[0][0].rows))
 
     def use_idle_time(self) -> bool:
         """With no work: prepare a little for later; False if there is nothing left to prepare."""

@@ -1,6 +1,7 @@
 """Link: the engine process's end of the socket. Not thread-safe; one thread at a time uses it."""
 
 import logging
+import time
 
 import msgspec
 import zmq
@@ -55,9 +56,13 @@ class Link:
             messages.append(message)
         return messages
 
-    def wait(self, milliseconds: int) -> bool:
-        """Sleep that long, or until a message comes; whether there is one."""
-        return bool(self._socket.poll(milliseconds))
+    def wait(self, seconds: float) -> bool:
+        """Sleep that long, or until a message comes but in the last millisecond; whether there is
+        one."""
+        milliseconds = int(1e3 * seconds)
+        if not self._socket.poll(milliseconds):
+            time.sleep(seconds - milliseconds / 1e3)  # ZeroMQ counts milliseconds
+        return bool(self._socket.poll(0))
 
     def close(self) -> None:
         """Send what is unsent, for a second at most."""

@@ -2,8 +2,9 @@
 
 A step is planned and queued while the one before it runs, so that the device never waits. What
 comes once it is planned misses it: planned at once, a prompt waits for one and a half steps on
-average. So it is planned as late as is safe. A step that only decodes takes about as long as the
-last one did, and planning and queueing take what they took lately.
+average. So it is planned as late as is safe, or when a prompt has come. A step that only decodes
+takes about as long as the last such step did, one with prompts at least as long; planning and
+queueing one that only decodes take what they took lately.
 """
 
 import time
@@ -12,15 +13,12 @@ from collections.abc import Callable
 
 _RECENT = 32  # steps whose planning is remembered
 _SAFETY = 1.5  # times the longest of them
-_SPARE = 0.0005  # seconds, for the host to wake up
+_SPARE = 0.0003  # seconds, for the host to wake up
 _MAX_CAUTION = 16.0
 
 
 class Pace:
-    """Told of every step, it says how long there is. Times in seconds.
-
-    Steps are known by their number of sequences, None for one that computes prompts, too.
-    """
+    """Told of every step, it says how long there is. Times in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
@@ -33,28 +31,33 @@ class Pace:
         """A step was queued on a device that had nothing to do."""
         self._began = None
 
-    def queued(self, seconds: float, late: bool) -> None:
-        """A step behind the running one took so long to plan and queue; `late` if that had ended
-        by then, and the device waited."""
-        self._planning.append(seconds)
+    def queued(self, seconds: float, *, decodes: bool, late: bool) -> None:
+        """A step behind the running one took so long to plan and queue. `decodes`: it computes no
+        prompts. `late`: the running one had ended by then, and the device waited."""
+        if decodes:
+            self._planning.append(seconds)
         if late:
-            self._began = self._last = None
+            self._began = None
+        if late and decodes:
+            self._last = None
             self._caution = min(2 * self._caution, _MAX_CAUTION)
         else:
             self._caution = max(1.0, 0.99 * self._caution)
 
     def ended(self, num_decoding: int | None) -> None:
-        """A step has just ended, and the next, if one is queued, has begun."""
+        """A step of so many sequences, None if it computed prompts, has just ended, and the next,
+        if one is queued, has begun."""
         now = self._clock()
         if num_decoding is not None and self._began is not None:
             self._last = num_decoding, now - self._began
         self._began = now
 
-    def left(self, num_decoding: int | None) -> float:
-        """Until the step after the running one should be planned; 0 for at once."""
-        if num_decoding is None or self._began is None or self._last is None:
+    def left(self, num_sequences: int) -> float:
+        """Until the step after the running one, of so many sequences, should be planned; 0 for at
+        once."""
+        if self._began is None or self._last is None or not self._planning:
             return 0.0
         count, seconds = self._last
-        takes = seconds * min(1.0, num_decoding / count)  # at least
+        takes = seconds * min(1.0, num_sequences / count)  # at least
         needs = _SAFETY * self._caution * max(self._planning) + _SPARE
         return max(0.0, self._began + takes - needs - self._clock())

@@ -49,8 +49,8 @@ _STDIN = 0
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _PROGRESS_INTERVAL = 0.1  # seconds between two reports
 # Work that waits for something other than the device (a grammar being compiled, say) is looked
-# at again after so many milliseconds, or when a message comes.
-_BLOCKED_MS = 5
+# at again after so many seconds, or when a message comes.
+_BLOCKED_S = 0.005
 
 
 class Loop:
@@ -68,7 +68,7 @@ class Loop:
         while True:
             idle = not engine.has_work()
             self._receive(wait=idle and not engine.use_idle_time())
-            while link.wait(int(1e3 * engine.time_left())):
+            while link.wait(engine.time_left()):
                 self._receive()
             if self._stopped:
                 return
@@ -89,7 +89,7 @@ class Loop:
             self._num_steps = num_steps
             self._send(outputs)
         else:
-            self._link.wait(_BLOCKED_MS)
+            self._link.wait(_BLOCKED_S)
 
     def _send(self, outputs: StepOutputs) -> None:
         outputs.num_received = self._link.num_requests

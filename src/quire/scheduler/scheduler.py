@@ -175,6 +175,11 @@ class Scheduler:
         """Whether a sequence is unfinished, a result outstanding, or a delta not yet taken."""
         return bool(self._num_live or self._in_flight or self._outbox)
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether a sequence waits to be started."""
+        return self._waiting.head() is not None
+
     # --- planning ---
 
     def plan(self) -> StepPlan | None:

@@ -13,20 +13,20 @@ class Device:
         self.takes, self.planning = takes, planning
         self.waited = 0.0
         self.pace = Pace(lambda: self.now)
-        self.pace.queued(planning, late=False)
+        self.pace.queued(planning, decodes=True, late=False)
         self.ends = takes  # of the running step
 
-    def run(self, steps: int, num_decoding: int | None = 4) -> list[float]:
+    def run(self, steps: int, count: int = 4, *, decodes: bool = True) -> list[float]:
         """How long each step could be waited with; `waited` says how long the device had to."""
         lefts = []
         for _ in range(steps):
-            left = self.pace.left(num_decoding)
+            left = self.pace.left(count)
             lefts.append(left)
             self.now += left + self.planning
-            self.pace.queued(self.planning, late=self.now > self.ends)
+            self.pace.queued(self.planning, decodes=decodes, late=self.now > self.ends)
             self.waited += max(0.0, self.now - self.ends)
             self.now = max(self.ends, self.now)  # its result is taken, the next begins
-            self.pace.ended(num_decoding)
+            self.pace.ended(count if decodes else None)
             self.ends = self.now + self.takes
         return lefts
 
@@ -54,9 +54,18 @@ def test_short_steps_are_planned_at_once() -> None:
     assert max(device.run(50)) == 0.0
 
 
-def test_steps_with_prompts_are_planned_at_once() -> None:
+def test_with_nothing_but_prompts_steps_are_planned_at_once() -> None:
     device = Device(takes=0.05, planning=0.001)
-    assert max(device.run(20, None)) == 0.0
+    assert max(device.run(20, decodes=False)) == 0.0
+
+
+def test_a_step_with_prompts_takes_at_least_as_long_as_one_without() -> None:
+    device = Device(takes=0.005, planning=0.001)
+    before = device.run(20)[-1]
+    device.takes = device.planning = 0.015
+    device.ends = device.now + device.takes
+    assert device.run(1, decodes=False)[0] == pytest.approx(before)
+    assert device.pace.left(4) == pytest.approx(before)  # that planning took longer says nothing
 
 
 def test_fewer_sequences_may_take_less() -> None:

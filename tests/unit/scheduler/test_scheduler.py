@@ -76,7 +76,9 @@ def test_the_budget_and_the_rows_bound_a_step(bench):
     assert plan.query_lens == [3, 3, 1]
     assert engine.scheduler.stats().num_running == 3
     assert engine.scheduler.stats().num_waiting == 2
+    assert engine.scheduler.has_waiting
     engine.run()
+    assert not engine.scheduler.has_waiting
     assert all(agrees(engine, f"r{i}") for i in range(5))
 
 
