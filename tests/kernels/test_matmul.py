@@ -114,7 +114,7 @@ def test_a_layer_may_be_filled_after_it_is_made(
 
 
 @pytest.mark.parametrize(
-    "num_tokens", [33, 64, 100, 128] if torch.cuda.is_available() else [33], ids=str
+    "num_tokens", [17, 32, 33, 64, 100, 128] if torch.cuda.is_available() else [33], ids=str
 )
 @pytest.mark.parametrize(
     ("outputs", "inputs", "bias", "activation", "half"),
@@ -143,6 +143,7 @@ def test_weights_that_fill_the_device(
     """Several times: what programs leave each other must be of the same launch."""
     tuning = pytest.importorskip("quire.kernels.matmul.tuning")
     monkeypatch.setattr(tuning, "DEEP", 128)
+    monkeypatch.setattr(tuning, "SHALLOW", 128)
     tuning.shared_tile.cache_clear()
     held, weight = layers(native_ops, layout, outputs, inputs, half, randn)
     offset = randn(outputs, dtype=half) if bias else None

@@ -1,4 +1,4 @@
-"""x [T, in] times a weight [out, in] for 33 to 128 tokens on Hopper (capability 9.0), in Gluon.
+"""x [T, in] times a weight [out, in] for 17 to 128 tokens on Hopper (capability 9.0), in Gluon.
 
 The weight's rows are the tensor cores' long side and the tokens their short one. A program takes
 a tile of 2 * ROWS rows of the weight by all tokens, or one of SPLIT equal parts of its depth, so
@@ -57,7 +57,6 @@ DTYPES = {
     torch.float8_e4m3fn: gl.float8e4nv,
 }
 STEP_BYTES = 128  # of a row's depth at a time: the widest that the copy engine swizzles
-CHUNK = gl.constexpr(32)  # tokens
 SPLIT_SUMS = 64 * 128  # of half a tile, where programs share one
 COPY_REGISTERS = gl.constexpr(24)  # of each thread
 
@@ -131,6 +130,7 @@ def _multiply(
     DEPTH: gl.constexpr,
     STAGES: gl.constexpr,
     SPLIT: gl.constexpr,
+    CHUNK: gl.constexpr,
     SCALED: gl.constexpr,
     BIASED: gl.constexpr,
     ACTIVATION: gl.constexpr,
@@ -138,9 +138,11 @@ def _multiply(
     tile, first, stop = work
     w_tiles, x_tiles, full, empty = ring
     CHUNKS: gl.constexpr = TOKENS // CHUNK
+    BUFFERS: gl.constexpr = staging.shape[0] // 2
     INNER: gl.constexpr = 256 // x_tiles.dtype.primitive_bitwidth
     layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, TOKENS, INNER])
     acc = gl.full([ROWS, TOKENS], 0.0, gl.float32, layout)
+    gdc_wait()  # what these warps read themselves is complete, too
     stage = 0
     phase = 0
     before = 0
@@ -159,7 +161,7 @@ def _multiply(
     acc = warpgroup_mma_wait(0, deps=[acc])
 
     chunk_layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, CHUNK, INNER])
-    chunks = _chunks(acc, chunk_layout)
+    chunks = _chunks(acc, CHUNK, chunk_layout)
     program = gl.program_id(0)
     mine = program % SPLIT
     if SPLIT > 1:
@@ -187,7 +189,8 @@ def _multiply(
                 c * CHUNK,
                 operands,
                 sizes,
-                staging.index(half * 2 + c // SPLIT % 2),
+                staging.index(half * BUFFERS + c // SPLIT % BUFFERS),
+                BUFFERS,
                 SCALED,
                 BIASED,
                 ACTIVATION,
@@ -196,19 +199,20 @@ def _multiply(
 
 
 @gluon.jit
-def _chunks(x: gl.tensor, LAYOUT: gl.constexpr) -> tuple:
+def _chunks(x: gl.tensor, CHUNK: gl.constexpr, LAYOUT: gl.constexpr) -> tuple:
     """x [ROWS, TOKENS] -> its parts [ROWS, CHUNK], in order."""
     if x.shape[1] == CHUNK:
         return (gl.convert_layout(x, LAYOUT, assert_trivial=True),)
     else:  # noqa: RET505 (a compile-time branch)
         low, high = x.reshape([x.shape[0], 2, x.shape[1] // 2]).permute((0, 2, 1)).split()
-        return _chunks(low, LAYOUT) + _chunks(high, LAYOUT)
+        return _chunks(low, CHUNK, LAYOUT) + _chunks(high, CHUNK, LAYOUT)
 
 
 @gluon.jit
 def _by_thread(chunk: gl.tensor) -> gl.tensor:
     """[ROWS, CHUNK] -> [CHUNK / 8, ROWS * 2, 4]: four of a thread's numbers in a row."""
     ROWS: gl.constexpr = chunk.shape[0]
+    CHUNK: gl.constexpr = chunk.shape[1]
     pieces = chunk.reshape([ROWS // 16, 2, 8, CHUNK // 8, 4, 2]).permute((3, 0, 2, 4, 1, 5))
     return pieces.reshape([CHUNK // 8, ROWS * 2, 4])
 
@@ -217,6 +221,7 @@ def _by_thread(chunk: gl.tensor) -> gl.tensor:
 def _from_thread(pieces: gl.tensor, like: gl.tensor) -> gl.tensor:
     """The inverse of `_by_thread`, in the layout of `like`."""
     ROWS: gl.constexpr = like.shape[0]
+    CHUNK: gl.constexpr = like.shape[1]
     layout: gl.constexpr = like.type.layout
     chunk = pieces.reshape([CHUNK // 8, ROWS // 16, 8, 4, 2, 2]).permute((1, 4, 2, 0, 3, 5))
     return gl.convert_layout(chunk.reshape([ROWS, CHUNK]), layout, assert_trivial=True)
@@ -257,6 +262,7 @@ def _finish(
     operands: gl.tuple,
     sizes: gl.tuple,
     staging: gl.tensor,
+    BUFFERS: gl.constexpr,
     SCALED: gl.constexpr,
     BIASED: gl.constexpr,
     ACTIVATION: gl.constexpr,
@@ -265,6 +271,7 @@ def _finish(
     x_scale, scale, bias, out = operands
     num_tokens, width = sizes
     ROWS: gl.constexpr = total.shape[0]
+    CHUNK: gl.constexpr = total.shape[1]
     layout: gl.constexpr = total.type.layout
     index = gl.arange(0, ROWS, gl.SliceLayout(1, layout))
     if ACTIVATION == "":
@@ -287,7 +294,7 @@ def _finish(
         gate, up = y.reshape([ROWS // 16, 2, 8, CHUNK]).permute((0, 2, 3, 1)).split()
         y = activate(gate.to(gl.float32), ACTIVATION) * up.to(gl.float32)
         y = y.to(out.dtype).reshape([ROWS // 2, CHUNK])
-    tma.store_wait(1)  # the other of two buffers may still be on its way
+    tma.store_wait(BUFFERS - 1)  # the other buffer may still be on its way
     barrier()
     staging.permute((1, 0)).store(y)
     fence_async_shared()
@@ -312,17 +319,19 @@ def many_rows_kernel(
     DEPTH: gl.constexpr,
     STAGES: gl.constexpr,
     SPLIT: gl.constexpr,  # a power of two
+    CHUNK: gl.constexpr,  # tokens that are finished at a time, a power of two
     SCALED: gl.constexpr,
     BIASED: gl.constexpr,
     ACTIVATION: gl.constexpr,  # "" for none
     REGISTERS: gl.constexpr,  # of each thread that multiplies
 ) -> None:
     bar: gl.constexpr = mbarrier.MBarrierLayout()
+    BUFFERS: gl.constexpr = 1 if TOKENS <= 32 else 2  # of what is on its way out
     COLUMNS: gl.constexpr = ROWS if ACTIVATION == "" else ROWS // 2
     w_shape: gl.constexpr = [2 * STAGES] + weight.block_shape  # noqa: RUF005 (not in Gluon)
     w_tiles = gl.allocate_shared_memory(x.dtype, w_shape, weight.layout)
     x_tiles = gl.allocate_shared_memory(x.dtype, [STAGES, TOKENS, DEPTH], x.layout)
-    staging = gl.allocate_shared_memory(out.dtype, [4, CHUNK, COLUMNS], out.layout)
+    staging = gl.allocate_shared_memory(out.dtype, [2 * BUFFERS, CHUNK, COLUMNS], out.layout)
     full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], bar)
     empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], bar)
     for stage in gl.static_range(STAGES):
@@ -353,6 +362,7 @@ def many_rows_kernel(
                     DEPTH,
                     STAGES,
                     SPLIT,
+                    CHUNK,
                     SCALED,
                     BIASED,
                     ACTIVATION,
@@ -374,6 +384,7 @@ def many_rows_kernel(
                     DEPTH,
                     STAGES,
                     SPLIT,
+                    CHUNK,
                     SCALED,
                     BIASED,
                     ACTIVATION,
@@ -454,7 +465,9 @@ def many_rows(
         shape, strides = [width // 8, 2, 8, depth], [8 * depth, width * depth, depth, 1]
         block = [tile.rows // 16, 2, 8, step]
     # As few as suffice: the kernel before this one may still hold some of the 65536.
-    registers = 128 if tile.rows * tile.tokens <= SPLIT_SUMS else 168
+    sums = tile.rows * tile.tokens
+    registers = 72 if tile.tokens <= 32 else 128 if sums <= SPLIT_SUMS else 168
+    chunk = 32 if tile.tokens > 32 else 16 if tile.split <= 2 else 8
     partial, arrivals = _shared(x.device)
     many_rows_kernel[(triton.cdiv(width, 2 * columns) * tile.split,)](
         _descriptor(x, list(x.shape), list(x.stride()), [tile.tokens, step]),
@@ -462,7 +475,7 @@ def many_rows(
         _descriptor(weight, shape, strides, block),
         out if scale is None else scale,
         out if bias is None else bias,
-        _descriptor(out, list(out.shape), list(out.stride()), [CHUNK.value, columns]),
+        _descriptor(out, list(out.shape), list(out.stride()), [chunk, columns]),
         partial,
         arrivals[tile.split.bit_length() - 1],
         num_tokens,
@@ -473,6 +486,7 @@ def many_rows(
         DEPTH=step,
         STAGES=tile.stages,
         SPLIT=tile.split,
+        CHUNK=chunk,
         SCALED=scale is not None,
         BIASED=bias is not None,
         ACTIVATION=activation or "",

@@ -16,7 +16,8 @@ in a CUDA graph, cold L2, launches included, 16 rows of bf16: [28672, 4096] 56.1
 import triton
 import triton.language as tl
 
-from quire.kernels.matmul.triton_tile import finish, tile_rows
+from quire.kernels.matmul.triton_tile import begin, finish, tile_rows
+from quire.kernels.triton_chain import let_next_start
 from quire.kernels.triton_dot import dot
 
 
@@ -40,11 +41,14 @@ def few_rows_kernel(
     DEPTH: tl.constexpr,
     SPLIT: tl.constexpr,
     STAGES: tl.constexpr,
+    PDL: tl.constexpr,
+    LINES: tl.constexpr,
 ) -> None:
     block = tl.program_id(0)
     rows = tile_rows(block, width, ROWS, ACTIVATION is not None)
     tokens = tl.arange(0, TOKENS)
     w_rows = weight + rows * depth
+    begin(w_rows, PDL, LINES)
     x_rows = x + tokens * x_stride
     used = tokens < num_tokens
     if SPLIT == 1:
@@ -70,6 +74,7 @@ def few_rows_kernel(
             acc = dot(w, tl.trans(value), acc, "ieee")
         else:
             acc = dot(w, tl.permute(value, [0, 2, 1]), acc, "ieee")
+    let_next_start(PDL)  # earlier its programs would crowd onto the multiprocessors free first
     if SPLIT > 1:
         acc = tl.sum(acc, axis=0)
     finish(

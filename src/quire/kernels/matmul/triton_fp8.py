@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from quire.kernels.matmul.triton_tile import finish, tile_rows
-from quire.kernels.triton_chain import wait_for_input
+from quire.kernels.triton_chain import let_next_start, wait_for_input
 
 
 @triton.jit
@@ -30,6 +30,7 @@ def quantize_rows_kernel(
     token = tl.program_id(0).to(tl.int64)
     inner = tl.arange(0, BLOCK)
     used = inner < depth
+    let_next_start(PDL)
     wait_for_input(PDL)
     value = tl.load(x + token * x_stride + inner, mask=used, other=0.0).to(tl.float32)
     step = tl.maximum(tl.max(tl.abs(value)), 1e-12) / 448.0
@@ -62,6 +63,7 @@ def fp8_kernel(
     tokens = tl.program_id(1) * TOKENS + tl.arange(0, TOKENS)
     w_rows = (weight + rows * depth)[:, None]
     x_rows = (x + tokens.to(tl.int64) * depth)[:, None]
+    let_next_start(PDL)
     wait_for_input(PDL)
     used = tokens < num_tokens
     acc = tl.zeros([ROWS, TOKENS], tl.float32)

@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 
 from quire.kernels.matmul.triton_tile import begin, finish, tile_rows
+from quire.kernels.triton_chain import let_next_start
 
 
 @triton.jit
@@ -34,6 +35,7 @@ def one_row_kernel(
     block = tl.program_id(0)
     rows = tile_rows(block, width, ROWS, ACTIVATION is not None)
     w_rows = weight + rows * depth
+    let_next_start(PDL)
     begin(w_rows, PDL, LINES)
     acc = tl.zeros([ROWS, DEPTH], tl.float32)
     for start in tl.range(0, depth, DEPTH, num_stages=STAGES):

@@ -12,15 +12,18 @@ from dataclasses import dataclass
 MANY = 16384
 # Below this a tile of 64 rows leaves most of the chip idle.
 FEW = 2048
-# Programs of one tile, and the bytes of a row from which on a part is worth the sums' exchange.
+# Programs of one tile, and the bytes of a row from which on a part is worth the sums' exchange:
+# of more than 32 tokens, and of up to 32.
 MAX_SPLIT = 8
 DEEP = 3584
+SHALLOW = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
     """`rows` of the weight by `tokens`, `depth` of the inner dimension at a time and group of
-    warps; `lines` are asked for before the input is waited for. `quantized`: e4m3 activations."""
+    warps; `lines` of each row are asked for before the input is waited for. `quantized`: e4m3
+    activations."""
 
     rows: int
     tokens: int
@@ -44,22 +47,22 @@ def dense_tile(num_tokens: int, num_rows: int) -> Tile | None:
         # gate_up and head at 16 tokens: 56.1 and 239, library 56.9 and 277;
         # at 32: 57.6 and 244, library 58.0 and 289; at 64: 59.3 and 252, library 61.3 and 312.
         if num_tokens <= 16:
-            return Tile(64, 16, 128, 4)
+            return Tile(64, 16, 128, 4, lines=4)
         if num_tokens <= 64:
-            return Tile(128, 32 if num_tokens <= 32 else 64, 128, 4)
+            return Tile(128, 32 if num_tokens <= 32 else 64, 128, 4, lines=2)
         return None
     if num_tokens <= 8:
         # down, qkv, out: 30.3, 14.8, 10.8, library 32.0, 15.1, 12.5; Qwen's four 19.1, library 24.
-        return Tile(16, 8, 128, 4, split=4)
+        return Tile(16, 8, 128, 4, split=4, lines=8)
     if num_tokens > 32:
         return None
     tokens = 16 if num_tokens <= 16 else 32
     if num_rows < FEW:
         # Qwen's out and down at 16 tokens: 4.8 and 5.6, library 6.0 and 7.0.
-        return Tile(16, tokens, 128, 4, split=4)
+        return Tile(16, tokens, 128, 4, split=4, lines=8)
     # down, qkv, out at 16 tokens: 29.8, 15.9, 9.9, library 31.7, 15.9, 12.7;
     # at 32: 31.2, 16.2, 10.2, library 32.5, 16.2, 13.0.
-    return Tile(64, tokens, 128, 8)
+    return Tile(64, tokens, 128, 8, lines=4)
 
 
 @functools.cache
@@ -112,21 +115,25 @@ def shared_tile(
     5.3 us less in bf16, 2.6 and 4.4 in e4m3; at 128: 3.4 less and 0.5 more, 3.7 more and 7.2
     less. Its qkv and out: 1 to 4 us more in bf16, -1 to 2 in e4m3. Beyond 128 tokens no tile
     nor an equal split of all the work gained on cuBLAS.
+
+    Up to 32 tokens, us of a whole layer with attention and norms, with it and without: e4m3 at
+    32 tokens 123.0 and 125.2; bf16 at 8 and 32 131.2 and 127.0, 163.7 and 155.2.
     """
-    if not 32 < num_tokens <= 128:
+    if not (16 if e4m3 else 32) < num_tokens <= 128:
         return None
-    tokens = 64 if num_tokens <= 64 else 128
+    tokens = 32 if num_tokens <= 32 else 64 if num_tokens <= 64 else 128
     tiles = -(-num_rows // 256)
     if cores // 2 < tiles <= cores:
-        if tokens == 64:
-            return SharedTile(128, 64, 4)
+        if tokens <= 64:
+            return SharedTile(128, tokens, 3 if tokens == 32 else 4)
         return None if e4m3 else SharedTile(128, 128, 4)
     if tokens == 128 and not e4m3:
         return None
+    deep = SHALLOW if tokens == 32 else DEEP
     tiles = -(-num_rows // 128)
     split = MAX_SPLIT
     while split > 1 and split * tiles > cores:
         split //= 2
-    if split == 1 or split * tiles <= cores // 2 or row_bytes < split * DEEP:
+    if split == 1 or split * tiles <= cores // 2 or row_bytes < split * deep:
         return None
-    return SharedTile(64, tokens, 8 if tokens == 64 else 6, split)
+    return SharedTile(64, tokens, {32: 5, 64: 8, 128: 6}[tokens], split)

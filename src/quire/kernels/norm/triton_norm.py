@@ -6,7 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 from quire.kernels.sizes import cdiv, power_of_2
-from quire.kernels.triton_chain import UNCHAINED, chained, wait_for_input
+from quire.kernels.triton_chain import chained, let_next_start, wait_for_input
 
 TILE = 2048  # elements of a program when rows are short (heads): enough loads in flight
 
@@ -30,6 +30,7 @@ def _rms_norm_kernel(
     ROWS: tl.constexpr,
     SIZE: tl.constexpr,  # size rounded up to a power of two
     PDL: tl.constexpr,
+    AHEAD: tl.constexpr,  # whether the next kernel may start before those before are complete
 ) -> None:
     rows = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
     columns = tl.arange(0, SIZE)[None, :]
@@ -37,7 +38,11 @@ def _rms_norm_kernel(
     source = (rows // heads) * token_stride + (rows % heads) * head_stride + columns
     place = rows * size + columns
     w = tl.load(weight + columns, mask=columns < size, other=0.0)
+    if AHEAD:
+        let_next_start(PDL)
     wait_for_input(PDL)
+    if not AHEAD:
+        let_next_start(PDL)
     values = tl.load(x + source, mask=mask, other=0.0)
     if ADD:
         addend = tl.load(residual + place, mask=mask, other=0.0)
@@ -88,7 +93,8 @@ def _launch(
         ROWS=rows,
         SIZE=block,
         num_warps=min(16, max(4, rows * block // 512)),
-        **(chained(x) if num_tokens == 1 else UNCHAINED),
+        AHEAD=num_tokens == 1,
+        **chained(x),
     )
     return out, total
 
