@@ -44,10 +44,6 @@ class Executor(Protocol):
     def submit(self, plan: StepPlan) -> Ticket:
         """Queue a step; does not wait for it."""
 
-    def use_idle_time(self) -> bool:
-        """Do a little of what makes later steps faster; False if nothing of the kind is left.
-        Called with no step in flight."""
-
     def shutdown(self) -> None:
         """Free the device's memory. The executor is unusable afterwards."""
 
@@ -133,11 +129,6 @@ class EngineCore:
         if not self._in_flight or self._scheduler.has_waiting:
             return 0.0
         return self._pace.left(len(self._in_flight[0][0].rows))
-
-    def use_idle_time(self) -> bool:
-        """With no work: prepare a little for later; False if there is nothing left to prepare."""
-        assert self._executor is not None, "shut down"
-        return self._executor.use_idle_time()
 
     def stats(self) -> EngineStats:
         """Queue lengths, cache use, counters."""

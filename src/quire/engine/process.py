@@ -1,9 +1,9 @@
 """The engine process: `python -m quire.engine.process`, started by `engine.child` alone.
 
 Reads its launch line from standard input, loads the model, then repeats: take what messages
-there are, run a step, send its results as one message. With nothing to do it prepares for later
-steps, then sleeps in the socket until a message comes. No text, no HTTP, no supervision: any error
-ends the process, and the front end starts another.
+there are, run a step, send its results as one message. With nothing to do it sleeps in the socket
+until a message comes. No text, no HTTP, no supervision: any error ends the process, and the front
+end starts another.
 """
 
 import ctypes
@@ -66,8 +66,7 @@ class Loop:
         """Returns after `Stop`. Raises what a step raises."""
         engine, link = self._engine, self._link
         while True:
-            idle = not engine.has_work()
-            self._receive(wait=idle and not engine.use_idle_time())
+            self._receive(wait=not engine.has_work())
             while link.wait(engine.time_left()):
                 self._receive()
             if self._stopped:

@@ -24,13 +24,11 @@ class InProcessExecutor:
         """Queue a step on the device; does not wait for it."""
         return self.worker.runner.submit(plan)
 
-    def use_idle_time(self) -> bool:
-        """See `Runner.use_idle_time`."""
-        return self.worker.runner.use_idle_time()
-
     def shutdown(self) -> None:
         """Free the model and its cache. May be called again."""
         if self._worker is not None:
-            caps = self._worker.runner.caps
-            self._worker = None
+            runner, self._worker = self._worker.runner, None
+            runner.close()
+            caps = runner.caps
+            del runner
             empty_cache(caps)

@@ -6,6 +6,7 @@ The Triton modules are imported only where a device runs them: Triton is an opti
 import functools
 import logging
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from quire.kernels.activation import cpp_activation
 from quire.kernels.activation import reference as activation_reference
@@ -29,6 +30,9 @@ from quire.kernels.table import AttentionByParts, Ops
 from quire.platform.caps import DeviceCaps
 from quire.platform.native import Library, open_library
 
+if TYPE_CHECKING:
+    from quire.kernels.compiling import Compiler
+
 logger = logging.getLogger(__name__)
 
 
@@ -46,6 +50,15 @@ def select_ops(caps: DeviceCaps) -> Ops:
         f"no fast kernels for {caps.name}: running the plain-torch references, many times slower"
     )
     return reference_ops(f"no fast kernels for {caps.name}")
+
+
+def open_compiler(caps: DeviceCaps) -> "Compiler | None":
+    """Compiles a GPU's kernels in threads; None where there are none to compile."""
+    if not caps.triton:
+        return None
+    from quire.kernels.compiling import Compiler
+
+    return Compiler(caps)
 
 
 @functools.cache

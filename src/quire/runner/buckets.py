@@ -1,19 +1,20 @@
-"""Which graph a step runs in, and which is captured when. Integers only.
+"""Which graph a step runs in, and which is captured next. Integers only.
 
 A batch is padded to a *bucket*. Where its own has no graph yet, that of a larger one serves if it
-is near; the padding this costs is added up, and once it has cost as much as a capture, the bucket
-gets its own: never more than twice what the best choice in hindsight would have cost.
+is near, else it runs without one. What that costs is added up, and a bucket for which it is more
+than a little gets its own graph, where it is most first.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 
 # A graph of up to so many times the lines is near: attention skips padding, and the weights, read
 # once, are most of the rest.
 NEAR = 2
-# A capture (40 ms) costs as much as so many steps that are all padding but for one part: a padded
-# line of 256 takes 12 us (Llama-8B on an H200, 2026-11).
-CAPTURE_COST = 16
+# What the lack of a bucket's graph may cost, in steps that are all padding but for one part: a
+# capture takes 40 ms beside the engine, a padded line of 256 12 us (Llama-8B on an H200, 2026-11).
+PATIENCE = 8.0
+# What a step without any graph costs, 10 ms more: what was needed but once is not captured.
+EAGER = 4.0
 
 
 def buckets(max_rows: int) -> tuple[int, ...]:
@@ -32,7 +33,10 @@ def ladder(max_rows: int) -> tuple[int, ...]:
 
 
 class CapturePolicy:
-    """Tell it what is `captured` and what was `refused`, for want of memory, and it chooses."""
+    """Tell it what is `captured` and what was `refused`, for want of memory, and it chooses.
+
+    One thread may choose while another asks what is next.
+    """
 
     def __init__(self, sizes: Sequence[int], ahead: Sequence[int]) -> None:
         """`sizes` from the smallest to the largest, and those to capture ahead of any need."""
@@ -40,25 +44,28 @@ class CapturePolicy:
         self.refused: set[int] = set()
         self._buckets = sizes
         self._ladder = ahead
-        self._misses: Counter[int] = Counter()  # by bucket
-        self._padding: dict[int, float] = {}  # by bucket: steps' worth of it
+        self._lost = dict.fromkeys(sizes, 0.0)  # steps' worth, by bucket
 
     def choose(self, count: int) -> int | None:
-        """The bucket to run a batch of `count` in, captured or to be captured now. None: without a
-        graph, as a bucket that is needed but once would only be captured for that."""
+        """The captured bucket to run a batch of `count` in; None: without a graph."""
         bucket = next(size for size in self._buckets if size >= count)
         if bucket in self.captured:
             return bucket
-        self._misses[bucket] += 1
-        near = [size for size in self.captured if bucket < size <= NEAR * bucket]
-        if not near:
-            return bucket if self._misses[bucket] > 1 and bucket not in self.refused else None
-        self._padding[bucket] = self._padding.get(bucket, 0.0) + min(near) / bucket - 1
-        enough = self._padding[bucket] < CAPTURE_COST or bucket in self.refused
-        return min(near) if enough else bucket
+        sizes = (size for size in self._buckets if bucket < size <= NEAR * bucket)
+        near = next((size for size in sizes if size in self.captured), None)
+        self._lost[bucket] += EAGER if near is None else near / bucket - 1
+        return near
+
+    def wanted(self) -> int | None:
+        """What to capture now: where its lack has cost most; None if that is little."""
+        bucket = max(self._open(self._buckets), key=self._lost.__getitem__, default=None)
+        return None if bucket is None or self._lost[bucket] < PATIENCE else bucket
 
     def ahead(self) -> int | None:
-        """What to capture while there is time: what was missed most, then the ladder."""
-        missed = (bucket for bucket, _ in self._misses.most_common())
-        done = self.captured | self.refused
-        return next((b for b in (*missed, *self._ladder) if b not in done), None)
+        """What to capture while there is nothing else to do: what was missed, then the ladder."""
+        missed = [bucket for bucket in self._open(self._buckets) if self._lost[bucket]]
+        most = max(missed, key=self._lost.__getitem__, default=None)
+        return next(iter(self._open(self._ladder)), None) if most is None else most
+
+    def _open(self, sizes: Sequence[int]) -> list[int]:
+        return [n for n in sizes if n not in self.captured and n not in self.refused]

@@ -1,50 +1,111 @@
-"""Recording steps as CUDA graphs that share one memory pool: they never run at the same time."""
+"""Recording steps as CUDA graphs that share one memory pool: they never run at the same time.
+
+A capture runs nothing. It may be made in one thread while another queues steps: that one's calls
+do not count as part of it, and the allocator tells the two apart by their streams.
+"""
 
 import gc
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from quire.platform.caps import DeviceCaps
-from quire.platform.memory import is_out_of_memory, measured, unreserved_bytes
-from quire.platform.streams import empty_cache, synchronize
+from quire.platform.memory import is_out_of_memory, unreserved_bytes
+from quire.platform.streams import empty_cache
 from quire.runner.buckets import CapturePolicy
+
+if TYPE_CHECKING:
+    from quire.kernels.compiling import Compiler, Listing
 
 logger = logging.getLogger("quire")
 
 SLACK = 64 << 20  # torch reserves up to 20 MiB for a tensor that is smaller
 
-Result = TypeVar("Result")
 Inputs = TypeVar("Inputs")
 
 
-class GraphPool:
-    """Whatever was captured in it must run on one stream, graph after graph."""
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A capture and what its work returned: a tensor that each replay fills anew. Of no use but to
+    know which kernels it is `without`, if there are any."""
 
-    def __init__(self, caps: DeviceCaps) -> None:
-        self._caps = caps
+    graph: torch.cuda.CUDAGraph
+    output: Tensor
+    without: "Listing"
+
+
+class GraphPool:
+    """Whatever was captured in it must run on one stream, graph after graph.
+
+    Args:
+        compiler: of the kernels that captures launch.
+        room: bytes that a capture may take.
+    """
+
+    def __init__(self, caps: DeviceCaps, compiler: "Compiler", room: int) -> None:
+        self.compiler = compiler
+        self._caps, self._room = caps, room
         self._warned = False
         self._side = torch.cuda.Stream()
         self._handle = torch.cuda.graph_pool_handle()
+        # Torch does not take a pool again that has no graph left.
+        device = torch.device(caps.torch_device)
+        self._first = self.record(partial(torch.zeros, 1, device=device))
 
-    def capture(self, work: Callable[[], Result]) -> tuple[torch.cuda.CUDAGraph, Result] | None:
-        """`work` as a graph, and what it returned: tensors that each replay fills anew. None, with
-        a warning the first time, where memory does not suffice.
+    def record(self, work: Callable[[], Tensor]) -> Recorded:
+        """`work` as a graph. Kernels that are not compiled are left out, and start to compile."""
+        graph = torch.cuda.CUDAGraph(keep_graph=True)
+        # Not torch.cuda.graph: it collects garbage and gives the cached memory of prompts back,
+        # which takes longer than the capture.
+        with torch.cuda.stream(self._side), _no_garbage_collection():
+            with self.compiler.listing() as without:
+                _open_blas(self._side.device)
+                graph.capture_begin(pool=self._handle, capture_error_mode="thread_local")
+                try:
+                    output = work()
+                finally:
+                    graph.capture_end()
+            if not without.missing:
+                graph.instantiate()
+        return Recorded(graph, output, without)
 
-        Runs it once before: kernels compile, libraries make workspaces. Waits for the device.
-        """
+    def has_room(self) -> bool:
+        """Whether memory suffices for a capture; a warning the first time that it does not. What
+        torch caches it cannot give back while it captures, and a capture that fails leaves its
+        allocator broken (torch 2.11)."""
+        needed = self._room + SLACK
+        if unreserved_bytes(self._caps) < needed:
+            empty_cache(self._caps)
+            if unreserved_bytes(self._caps) < needed:
+                self._warn()
+                return False
+        return True
+
+    def capture(
+        self, prepare: Callable[[], Inputs], step: Callable[[Inputs], Tensor]
+    ) -> "Captured[Inputs] | None":
+        """`step` on what `prepare` gives as a graph; waits for its kernels. None, with a warning
+        the first time, where memory does not suffice."""
         try:
-            return self._record(work)
+            while self.has_room():
+                inputs = prepare()  # anew: a first try may have left what it computed in them
+                recorded = self.record(partial(step, inputs))
+                if not recorded.without.missing:
+                    return Captured(recorded.graph, inputs, recorded.output)
+                recorded.without.wait()
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-        synchronize(self._caps)
-        empty_cache(self._caps)  # what the other stream has cached is of no use to this one
+            self._warn()
+        return None
+
+    def _warn(self) -> None:
         if not self._warned:
             self._warned = True
             logger.warning(
@@ -52,37 +113,6 @@ class GraphPool:
                 "slower; lower gpu_memory_utilization or kv_cache_memory_bytes",
                 self._caps.name,
             )
-        return None
-
-    def _record(self, work: Callable[[], Result]) -> tuple[torch.cuda.CUDAGraph, Result]:
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        # Not torch.cuda.graph: it collects garbage and gives the cached memory of prompts back,
-        # which takes longer than the capture.
-        with torch.cuda.stream(self._side), _no_garbage_collection():
-            with measured(self._caps) as took:
-                work()
-            self._make_room(took.tensors + SLACK)
-            graph.capture_begin(pool=self._handle)
-            try:
-                result = work()
-            finally:
-                graph.capture_end()
-        torch.cuda.current_stream().wait_stream(self._side)
-        return graph, result
-
-    def _make_room(self, needed: int) -> None:
-        """See to it that so many bytes can be had: what torch caches it cannot give back while it
-        captures, and a capture that fails leaves its allocator broken (torch 2.11).
-
-        Raises:
-            torch.OutOfMemoryError: there are not so many.
-        """
-        if unreserved_bytes(self._caps) < needed:
-            synchronize(self._caps)
-            empty_cache(self._caps)
-            if (left := unreserved_bytes(self._caps)) < needed:
-                raise torch.OutOfMemoryError(f"{left} bytes are left, a capture takes {needed}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +125,10 @@ class Captured(Generic[Inputs]):
 
 
 class BucketGraphs(Generic[Inputs]):
-    """The graphs of one kind of step.
+    """The graphs of one kind of step. One thread may choose while another captures.
 
     Args:
-        policy: which bucket serves, and which is captured when.
+        policy: which bucket serves, and which is captured next.
         prepare: bucket -> static inputs, of no sequence at first.
         step: what is recorded, on such inputs.
     """
@@ -115,30 +145,30 @@ class BucketGraphs(Generic[Inputs]):
         self._captured: dict[int, Captured[Inputs]] = {}
 
     def choose(self, count: int) -> Captured[Inputs] | None:
-        """The graph to run a step of that size in, None to run it without one. Waits for the
-        device only when it captures."""
+        """The graph to run a step of that size in, None to run it without one."""
         bucket = self._policy.choose(count)
-        if bucket is None:
-            return None
-        return self._captured.get(bucket) or self._capture(bucket)
+        return None if bucket is None else self._captured[bucket]
 
-    def capture_ahead(self) -> bool:
-        """Capture one graph while there is nothing else to do; False if none is worth it."""
-        bucket = self._policy.ahead()
-        if bucket is not None:
-            self._capture(bucket)
-        return bucket is not None
-
-    def _capture(self, bucket: int) -> Captured[Inputs] | None:
+    def list_kernels(self, bucket: int) -> "Listing":
+        """Start to compile what a bucket's graph launches."""
         inputs = self._prepare(bucket)
-        recorded = self._pool.capture(lambda: self._step(inputs))
-        if recorded is None:
+        return self._pool.record(lambda: self._step(inputs)).without
+
+    def capture_next(self, idle: bool) -> bool:
+        """Capture what is wanted most, or when idle what might be; False if there is nothing."""
+        bucket = self._policy.wanted()
+        if bucket is None and idle:
+            bucket = self._policy.ahead()
+        if bucket is None:
+            return False
+        captured = self._pool.capture(lambda: self._prepare(bucket), self._step)
+        if captured is None:
             self._policy.refused.add(bucket)
-            return None
-        logger.debug("captured a CUDA graph of %d %s", bucket, type(inputs).__name__)
-        captured = self._captured[bucket] = Captured(recorded[0], inputs, recorded[1])
-        self._policy.captured.add(bucket)
-        return captured
+        else:
+            logger.debug("captured a CUDA graph of %d %s", bucket, type(captured.inputs).__name__)
+            self._captured[bucket] = captured
+            self._policy.captured.add(bucket)
+        return True
 
 
 @contextmanager
@@ -151,3 +181,10 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def _open_blas(device: torch.device) -> None:
+    """Give this thread and the current stream their library handle and its workspace: a capture
+    cannot."""
+    one = torch.ones(16, 16, dtype=torch.bfloat16, device=device)
+    torch.mm(one, one)

@@ -2,9 +2,9 @@
 
 A decode step of a large model is some hundreds of kernels that each run a few microseconds;
 launching them one by one takes the host longer than the device. A graph is captured for a
-*bucket*, a number of lines that smaller batches are padded to (`buckets`), in a server's engine
-between requests, else when it is needed. Start-up waits for none. All graphs share one memory pool
-and leave their logits in one place: they never run at the same time.
+*bucket*, a number of lines that smaller batches are padded to (`buckets`), by a thread beside the
+engine (`capturing`); nothing waits for it. All graphs share one memory pool and leave their logits
+in one place: they never run at the same time.
 
 A step uploads one small array and replays: rows, lengths, new pages and the parts of attention
 are read from it on the device, so a capture fixes none of them. Lines of length 0 are padding:
@@ -12,9 +12,6 @@ nothing of theirs is read or written but their own line of the output. Anything 
 pure decode step is not for these graphs (see `prompt_graphs`).
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +22,7 @@ from quire.core.plan import StepPlan
 from quire.kernels.attention.parts import COLUMNS
 from quire.kernels.batch import AttentionBatch, LayerCache, StepInputs
 from quire.platform.caps import DeviceCaps
-from quire.platform.streams import pinned, set_device
+from quire.platform.streams import pinned
 from quire.runner.buckets import CapturePolicy, buckets, ladder
 from quire.runner.graph_pool import BucketGraphs, GraphPool
 from quire.runner.model import Model
@@ -113,27 +110,6 @@ class DecodeGraphs:
         self._logits[: len(logits)].copy_(logits)
         return token_ids
 
-    @contextmanager
-    def compiling(self, *others: Callable[[], object]) -> Iterator[None]:
-        """Meanwhile compile the kernels of a decode step, and run `others`, in threads: Triton
-        compiles a kernel when it is first launched, 0.3 to 4 s each, 16 s in a row where the caches
-        are empty (H200 machine, 2026-11), and leaves the interpreter to others for most of it."""
-        lines = Lines(self._rows, 1, self._caps)
-        lines.stage(self._rows)  # the first compilation sets the compiler up
-        logits = self._logits[:1].zero_()
-
-        def alone(work: Callable[[], object]) -> None:
-            set_device(self._caps)
-            with torch.inference_mode():
-                work()
-
-        works = [lambda: self._step.forward(lines), lambda: self._step.draw(lines, logits), *others]
-        with ThreadPoolExecutor(len(works)) as threads:
-            done = [threads.submit(alone, work) for work in works]
-            yield
-            for work in done:
-                work.result()
-
 
 @dataclass(frozen=True, slots=True)
 class _Step:
@@ -170,7 +146,9 @@ class Lines:
         self._new_pages, parts = by_group[::2], by_group[1::2]
         for part in parts:
             part.fill_(-1)
-        token_ids, positions = torch.zeros(2, bucket, dtype=torch.int64, device=device)
+        width = bucket + bucket % 2  # aligned, see `aligned_ranges`
+        made = torch.zeros(2, width, dtype=torch.int64, device=device)
+        token_ids, positions = made[:, :bucket].unbind(0)
         self.next_positions = torch.zeros_like(positions)
         query_starts = torch.arange(bucket + 1, dtype=torch.int32, device=device)
         groups = tuple(

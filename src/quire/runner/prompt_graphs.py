@@ -38,9 +38,12 @@ class PromptGraphs:
         caps: DeviceCaps,
     ) -> None:
         self._model, self._caches = model, caches
-        self._prepare = lambda bucket: PromptInputs(rows, bucket, caps)
-        policy = CapturePolicy(BUCKETS, LADDER)
-        self.graphs = BucketGraphs(pool, policy, self._prepare, self._forward)
+        self.graphs = BucketGraphs(
+            pool,
+            CapturePolicy(BUCKETS, LADDER),
+            lambda bucket: PromptInputs(rows, bucket, caps),
+            self._forward,
+        )
 
     def run(self, inputs: StepInputs) -> Tensor | None:
         """Queue the forward of a step on the current stream: hidden states [T, E], valid until the
@@ -56,10 +59,6 @@ class PromptGraphs:
         captured.inputs.fill(inputs)
         captured.graph.replay()
         return captured.output[:num_tokens]
-
-    def compile(self) -> None:
-        """Launch the kernels once, on no sequence."""
-        self._forward(self._prepare(BUCKETS[0]))
 
     def _forward(self, inputs: "PromptInputs") -> Tensor:
         return self._model.forward(inputs.inputs, self._caches)

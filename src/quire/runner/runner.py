@@ -6,7 +6,8 @@ which ops were selected. Nothing in `submit` waits for the device.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from quire.kernels.batch import LayerCache
 from quire.kernels.table import Ops
 from quire.platform.caps import DeviceCaps
 from quire.platform.streams import Event
+from quire.runner.capturing import Captures
 from quire.runner.graph_pool import GraphPool
 from quire.runner.graphs import DecodeGraphs, DecodeOutput
 from quire.runner.model import Model
@@ -27,6 +29,11 @@ from quire.runner.ticket import StepTicket
 from quire.sampling.logprobs import LogprobTensors
 from quire.sampling.sampler import Sampler, SamplerOutput
 
+if TYPE_CHECKING:
+    from quire.kernels.compiling import Listing
+
+# Prompts of so many tokens launch every matmul kernel that a device has for few tokens.
+FEW_TOKENS = (8, 16, 32, 64, 128)
 # Rows of logits held at once for prompt log-probabilities: 256 x V fp32, 128 MiB at V = 128k.
 PROMPT_LOGPROB_ROWS = 256
 
@@ -38,7 +45,7 @@ class Runner:
         model: a Decoder or FallbackModel: `forward(inputs, kv)` and `logits(hidden)`.
         caches: per layer (keys, values), each [N, K, P, D].
         rows: the persistent device rows.
-        capture: replay steps as CUDA graphs, where there are any for them.
+        pool: replay steps as CUDA graphs of this pool, where there are any for them.
     """
 
     def __init__(
@@ -49,7 +56,7 @@ class Runner:
         ops: Ops,
         vocab_size: int,
         caps: DeviceCaps,
-        capture: bool = False,
+        pool: GraphPool | None = None,
     ) -> None:
         self._model = model
         self._caches = caches
@@ -58,11 +65,13 @@ class Runner:
         self._sampler = Sampler(
             vocab_size, rows.tokens.shape[0], torch.device(caps.torch_device), ops
         )
-        self._decode_graphs = self._prompt_graphs = None
-        if capture:
-            pool = GraphPool(caps)
+        self._pool = pool
+        self._decode_graphs = self._prompt_graphs = self._captures = None
+        if pool is not None:
             self._decode_graphs = DecodeGraphs(model, caches, rows, self._sampler, pool, caps)
             self._prompt_graphs = PromptGraphs(model, caches, rows, pool, caps)
+            kinds = self._decode_graphs.graphs, self._prompt_graphs.graphs
+            self._captures = Captures(kinds, caps)
         self._pooler = Pooler()
         self._starts: dict[int, RowStart] = {}  # by row, while it runs
 
@@ -71,8 +80,15 @@ class Runner:
         """Queue a step on the device and return its ticket without waiting.
 
         Plans run in the order of their submission. The ticket stays valid whatever is
-        submitted after it.
+        submitted after it. On a machine that has not compiled a kernel yet, its first launch waits
+        for that.
         """
+        if self._captures is not None:
+            self._captures.note_step()
+        with nullcontext() if self._pool is None else self._pool.compiler.launching():
+            return self._submit(plan)
+
+    def _submit(self, plan: StepPlan) -> StepTicket:
         for row in plan.released:
             self._sampler.release(row)
             self._pooler.release(row)
@@ -105,34 +121,58 @@ class Runner:
         pooled = self._pooler.pool(plan, hidden)
         return self._ticket(plan, step.sample_lines, output, prompt_logprobs, pooled)
 
-    def graph_bytes(self, step_bytes: int, step_tokens: int) -> int:
-        """What captures will take, beside what eager steps do, the largest of which has
-        `step_tokens` and takes `step_bytes`."""
-        if self._decode_graphs is None:
-            return 0
+    @torch.inference_mode()
+    def list_kernels(self, plan: StepPlan) -> "Listing":
+        """Start to compile what `plan`, a step of prompts, launches, and allocate what it does.
+        Runs nothing of it."""
+        assert self._pool is not None
+        for start in plan.starts:
+            self._sampler.start(start)
+        self._sampler.refresh(np.array(plan.rows))
+        step = self._rows.apply(plan)
+        sampled = step.sample_tokens
+        assert sampled is not None
+
+        def forward() -> Tensor:
+            hidden = self._model.forward(step.inputs, self._caches)
+            logits = self._model.logits(hidden.index_select(0, sampled))
+            rows, positions = step.sample_rows_device, step.sample_positions
+            token_ids = self._sampler.draw(logits, rows, positions)
+            self._rows.append(rows, positions, token_ids)
+            return token_ids
+
+        return self._pool.record(forward).without
+
+    @torch.inference_mode()
+    def list_few_tokens(self) -> "list[Listing]":
+        """Start to compile what steps of few tokens launch."""
+        assert self._decode_graphs is not None
+        assert self._prompt_graphs is not None
+        listed = [self._decode_graphs.graphs.list_kernels(1)]
+        return listed + [self._prompt_graphs.graphs.list_kernels(n) for n in FEW_TOKENS]
+
+    def graph_bytes(self, step_bytes: int, step_tokens: int) -> tuple[int, int]:
+        """What one capture may take, and all of them together, beside what eager steps do, the
+        largest of which has `step_tokens` and takes `step_bytes`."""
+        assert self._decode_graphs is not None
         logits = self._decode_graphs.logits_bytes
         most_tokens = max(MAX_TOKENS, self._rows.tokens.shape[0])
         largest = logits + step_bytes * most_tokens // step_tokens
-        # Graphs are captured from small to large, and where a small one's temporaries were there is
-        # no room for a larger one's: all take up to twice the largest's. So does the step that
-        # runs before each capture, on a stream of its own.
-        return logits + 4 * largest
+        # Where a small one's temporaries were there is no room for a larger one's: all take up to
+        # twice the largest's, and there must be room for one more before each.
+        return largest, logits + 3 * largest
 
-    def compiling(self) -> AbstractContextManager[None]:
-        """Compile the kernels of captured steps meanwhile."""
-        if self._decode_graphs is None or self._prompt_graphs is None:
-            return nullcontext()
-        return self._decode_graphs.compiling(self._prompt_graphs.compile)
+    def capture_ahead(self) -> None:
+        """From now on capture graphs, beside the steps."""
+        if self._captures is not None:
+            self._captures.start()
 
-    @torch.inference_mode()
-    def use_idle_time(self) -> bool:
-        """Do a little of what makes later steps faster, in some tens of milliseconds; False if
-        there is nothing of the kind left. For when no step is in flight."""
-        if self._decode_graphs is None or self._prompt_graphs is None:
-            return False
-        return any(
-            kind.graphs.capture_ahead() for kind in (self._decode_graphs, self._prompt_graphs)
-        )
+    def close(self) -> None:
+        """Wait for the threads; no step may follow."""
+        if self._captures is not None:
+            self._captures.close()
+        if self._pool is not None:
+            self._pool.compiler.close()
 
     def _ticket(
         self,

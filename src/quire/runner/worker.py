@@ -6,7 +6,8 @@ Everything "auto" becomes a number here, logged with its reason. What is measure
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ from quire.core.model_info import ModelInfo
 from quire.core.plan import PageDelta, RowStart, StepPlan
 from quire.core.sampling_params import SamplingParams
 from quire.kernels.batch import LayerCache
-from quire.kernels.select import select_ops
+from quire.kernels.select import open_compiler, select_ops
 from quire.kernels.table import Ops
 from quire.planner import memory as planner
 from quire.planner.resolve import ModelFacts, Resolved, resolve
@@ -27,6 +28,7 @@ from quire.platform.caps import DeviceCaps
 from quire.platform.detect import detect
 from quire.platform.streams import empty_cache, set_device, synchronize
 from quire.runner import kv_cache
+from quire.runner.graph_pool import GraphPool
 from quire.runner.model import Model
 from quire.runner.rows import DeviceRows
 from quire.runner.runner import Runner
@@ -35,6 +37,9 @@ from quire.weights.dtypes import torch_dtype
 from quire.weights.hf_config import pooling_of, read_hf_config, sampling_defaults
 from quire.weights.progress import ProgressOption
 from quire.weights.source import ModelSource, fetch_small_files
+
+if TYPE_CHECKING:
+    from quire.kernels.compiling import Compiler, Listing
 
 logger = logging.getLogger("quire")
 
@@ -68,7 +73,7 @@ def start_worker(config: EngineConfig, progress: ProgressOption = True) -> Worke
     resolved = resolve(config, ModelFacts(recipe.dtype, recipe.max_position), caps)
     for choice in resolved.choices:
         logger.debug("%s", choice)
-    ops = select_ops(caps)
+    ops, compiler = select_ops(caps), open_compiler(caps)
     logger.debug("ops:\n%s", ops.explain())
     dtype = torch_dtype(resolved.dtype)
     in_8_bits = is_8_bit(resolved.kv_cache_dtype)
@@ -91,12 +96,17 @@ def start_worker(config: EngineConfig, progress: ProgressOption = True) -> Worke
     )
     weight_bytes = _weight_bytes(model)
     groups = recipe.kv_groups(resolved.kv_cache_dtype)
-    sizes = _Sizes(config, resolved, groups, ops, caps)
-    plan = sizes.plan(sizes.activation_peak(model, recipe.vocab_size))
+    if not model.capturable or config.device.enforce_eager:
+        compiler = None
+    sizes = _Sizes(config, resolved, groups, ops, caps, compiler)
+    peak, capture_peak = sizes.activation_peak(model, recipe.vocab_size)
+    plan = sizes.plan(peak)
     for message in plan.messages:
         logger.warning("%s", message)
     caches = kv_cache.allocate(groups, plan.num_pages, config.cache.page_size, caps)
-    runner = sizes.runner(model, recipe.vocab_size, caches, plan.max_model_len)
+    runner = sizes.runner(model, recipe.vocab_size, caches, plan.max_model_len, capture_peak)
+    sizes.wait_for_kernels()
+    runner.capture_ahead()
     tokens = planner.kv_token_capacity(groups, plan, config.cache.page_size)
     logger.info(
         "%s on %s: %s of weights, %s of KV cache (%s tokens), ready in %.1f s",
@@ -146,6 +156,8 @@ class _Sizes:
     groups: tuple[KVGroup, ...]
     ops: Ops
     caps: DeviceCaps
+    compiler: "Compiler | None"
+    kernels: "list[Listing]" = field(default_factory=list)
 
     def rows(self, max_model_len: int) -> DeviceRows:
         return DeviceRows(
@@ -158,10 +170,15 @@ class _Sizes:
         )
 
     def runner(
-        self, model: Model, vocab_size: int, caches: list[LayerCache], max_model_len: int
+        self,
+        model: Model,
+        vocab_size: int,
+        caches: list[LayerCache],
+        max_model_len: int,
+        capture_peak: int,
     ) -> Runner:
-        """A runner on these caches; on a GPU it captures decode steps."""
-        capture = self.caps.kind == "cuda" and not self.config.device.enforce_eager
+        """A runner on these caches."""
+        compiler = self.compiler
         return Runner(
             model,
             caches,
@@ -169,7 +186,7 @@ class _Sizes:
             self.ops,
             vocab_size,
             self.caps,
-            capture and model.capturable,
+            None if compiler is None else GraphPool(self.caps, compiler, capture_peak),
         )
 
     def plan(self, activations: int) -> planner.KVPlan:
@@ -207,26 +224,40 @@ class _Sizes:
         )
         return int(total * cache.gpu_memory_utilization) - (total - free) - activations - rows
 
-    def activation_peak(self, model: Model, vocab_size: int) -> int:
-        """Bytes of temporaries of the largest step, measured by running it, and of graphs. A CPU's
-        share is what `cpu_memory_fraction` leaves, so nothing is run there."""
+    def activation_peak(self, model: Model, vocab_size: int) -> tuple[int, int]:
+        """Bytes of temporaries of the largest step and of graphs, and what one capture may take.
+        Measured by capturing the step, which does not wait for kernels, or where nothing is to be
+        captured by running it. A CPU's share is what `cpu_memory_fraction` leaves, so nothing is
+        measured there."""
         if self.caps.kind == "cpu":
-            return 0
+            return 0, 0
         num_seqs, budget = self.resolved.max_num_seqs, self.resolved.max_num_batched_tokens
         lengths = _fill(budget, num_seqs, self.resolved.max_model_len)
         page_size = self.config.cache.page_size
         # One page stands for all: its contents do not matter here.
         one_each = [1] * len(self.groups)
         caches = kv_cache.allocate(self.groups, one_each, page_size, self.caps)
-        runner = self.runner(model, vocab_size, caches, lengths[0] + 1)
+        runner = self.runner(model, vocab_size, caches, lengths[0] + 1, 0)
         empty_cache(self.caps)  # of what loading has left, so that all of the step's is its own
-        with memory.measured(self.caps) as took, runner.compiling():
-            runner.submit(_largest_step(lengths, page_size, len(self.groups))).result()
+        step = _largest_step(lengths, page_size, len(self.groups))
+        with memory.measured(self.caps) as took:
+            if self.compiler is None:
+                runner.submit(step).result()
+            else:
+                self.kernels.append(runner.list_kernels(step))
+        largest = graphs = 0
+        if self.compiler is not None:
+            self.kernels.extend(runner.list_few_tokens())
+            largest, graphs = runner.graph_bytes(took.reserved, budget)
         synchronize(self.caps)
-        needed = took.reserved + runner.graph_bytes(took.reserved, budget)
         del runner, caches
         empty_cache(self.caps)
-        return needed
+        return took.reserved + graphs, largest
+
+    def wait_for_kernels(self) -> None:
+        """Return when the kernels are compiled that the first requests need."""
+        for kernels in self.kernels:
+            kernels.wait()
 
 
 def _fill(budget: int, num_seqs: int, max_len: int) -> list[int]:

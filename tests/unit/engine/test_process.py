@@ -39,9 +39,7 @@ class Script:
     def __init__(self) -> None:
         self.left: dict[str, int] = {}
         self.num_steps = self.num_calls = 0
-        self.left_to_prepare = 0
         self.spare = 0.0  # seconds before a step of one request
-        self.preparing = threading.Event()
         self.done: list[str] = []
         self.released = threading.Event()
 
@@ -55,15 +53,6 @@ class Script:
 
     def has_work(self) -> bool:
         return bool(self.left)
-
-    def use_idle_time(self) -> bool:
-        if not self.left_to_prepare:
-            return False
-        self.preparing.set()
-        self.released.wait(5.0)
-        self.done.append("prepared")
-        self.left_to_prepare -= 1
-        return True
 
     def time_left(self) -> float:
         return self.spare if len(self.left) == 1 else 0.0
@@ -180,25 +169,6 @@ def test_steps_say_how_many_requests_were_received(peer: Peer, script: Script) -
     assert peer.receive() == ControlReply(2, True)
     peer.send(Control(3, "view"))
     assert peer.receive() == ControlReply(3, script.view())
-
-
-@pytest.mark.usefixtures("loop")
-def test_an_idle_engine_prepares_and_looks_for_requests_in_between(
-    peer: Peer, script: Script
-) -> None:
-    script.left_to_prepare = 3
-    peer.send(Control(1, "stats"))  # wakes it
-    peer.receive()
-    assert script.preparing.wait(5.0)
-    peer.send(add("a", 2))
-    time.sleep(0.1)  # until it is there
-    script.released.set()
-    peer.outputs()
-    peer.outputs()
-    deadline = time.monotonic() + 5.0
-    while script.left_to_prepare and time.monotonic() < deadline:
-        time.sleep(0.001)
-    assert script.done == ["prepared", "step", "step", "prepared", "prepared"]
 
 
 @pytest.mark.usefixtures("loop")

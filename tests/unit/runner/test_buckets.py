@@ -2,7 +2,7 @@
 
 import pytest
 
-from quire.runner.buckets import CAPTURE_COST, NEAR, CapturePolicy, buckets, ladder
+from quire.runner.buckets import NEAR, PATIENCE, CapturePolicy, buckets, ladder
 
 
 def policy_of(max_rows: int) -> CapturePolicy:
@@ -10,12 +10,13 @@ def policy_of(max_rows: int) -> CapturePolicy:
 
 
 def run(policy: CapturePolicy, counts: list[int]) -> list[int]:
-    """What was captured on the way."""
+    """What was captured on the way, each at once."""
     captured = []
     for count in counts:
         bucket = policy.choose(count)
+        assert bucket is None or bucket in policy.captured
         assert bucket is None or bucket >= count
-        if bucket is not None and bucket not in policy.captured:
+        while (bucket := policy.wanted()) is not None:
             policy.captured.add(bucket)
             captured.append(bucket)
     return captured
@@ -51,7 +52,8 @@ def test_the_ladder_leaves_no_batch_without_a_near_graph(max_rows: int) -> None:
 def test_without_a_near_graph_the_second_need_captures() -> None:
     policy = policy_of(256)
     assert run(policy, [200]) == []
-    assert run(policy, [200, 200]) == [208]
+    assert run(policy, [200]) == [208]
+    assert policy.choose(200) == 208
     assert run(policy, [90, 90]) == [96]  # 208 is too far
 
 
@@ -61,6 +63,7 @@ def test_what_memory_refused_is_not_tried_again() -> None:
     assert [policy.choose(90) for _ in range(9)] == [None] * 9
     policy.captured.add(112)
     assert [policy.choose(90) for _ in range(999)] == [112] * 999
+    assert policy.wanted() is None
     while (bucket := policy.ahead()) is not None:
         assert bucket != 96
         policy.refused.add(bucket)
@@ -69,22 +72,29 @@ def test_what_memory_refused_is_not_tried_again() -> None:
 def test_a_batch_that_shrinks_once_captures_nothing_on_its_way() -> None:
     policy = policy_of(256)
     run(policy, [256] * 2)
-    assert run(policy, list(range(255, 128, -1))) == []
+    assert run(policy, list(range(255, 128, -2))) == []
 
 
-def test_a_bucket_is_captured_when_its_padding_has_cost_as_much() -> None:
+def test_a_bucket_is_captured_when_its_padding_costs_more_than_a_little() -> None:
     policy = policy_of(256)
     run(policy, [256] * 2)
-    assert run(policy, [128] * (CAPTURE_COST - 1)) == []
+    assert run(policy, [128] * (int(PATIENCE) - 1)) == []
     assert run(policy, [128]) == [128]
-    assert run(policy, [240] * (15 * CAPTURE_COST - 1)) == []
+    assert run(policy, [240] * (15 * int(PATIENCE) - 1)) == []
     assert run(policy, [240] * 2) == [240]
 
 
-def test_what_was_missed_most_is_captured_ahead_first() -> None:
+def test_what_costs_most_is_captured_first() -> None:
     policy = policy_of(256)
     run(policy, [256] * 2)
-    run(policy, [200, 150, 151, 150])
+    for count in (200, 90, 90, 100, 100, 100, 150):
+        policy.choose(count)
+    assert [policy.wanted(), policy.ahead()] == [104, 104]
+    wanted = []
+    while (bucket := policy.wanted()) is not None:
+        policy.captured.add(bucket)
+        wanted.append(bucket)
+    assert wanted == [104, 96]
     ahead = []
     for _ in range(3):
         bucket = policy.ahead()

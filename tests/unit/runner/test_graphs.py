@@ -1,8 +1,10 @@
 """What graphs are fed; the graphs themselves run in tests/e2e where there is a GPU."""
 
 import dataclasses
+import threading
+import time
 from collections.abc import Callable
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 
 import pytest
 import torch
@@ -15,11 +17,16 @@ from quire.models.decoder import Decoder
 from quire.models.families import recipe_from_config
 from quire.platform.detect import detect
 from quire.runner import graph_pool
-from quire.runner.graph_pool import GraphPool
+from quire.runner.buckets import CapturePolicy
+from quire.runner.capturing import Captures
+from quire.runner.graph_pool import SLACK, BucketGraphs, GraphPool, Recorded
 from quire.runner.graphs import DecodeGraphs, Lines
 from quire.runner.prompt_graphs import PromptGraphs, PromptInputs
 from quire.runner.rows import DeviceRows, is_decode
 from quire.sampling.sampler import Sampler
+
+if TYPE_CHECKING:
+    from quire.kernels.compiling import Listing
 
 CAPS = detect("cpu")
 GROUPS = [KVGroup(None, (LayerKV(0, 2, 8),)), KVGroup(300, (LayerKV(1, 2, 8),))]
@@ -88,57 +95,181 @@ def test_only_pure_decode_steps_are_replayed() -> None:
     assert not changed(pages=[PageDelta(0, 3, 150, [900])])
 
 
-class FullDevice(GraphPool):
-    """A pool without room for anything."""
+class Kernels:
+    """In the place of a listing."""
 
-    def __init__(self) -> None:  # no stream: there is no GPU
-        self._caps, self._warned, self.tries = CAPS, False, 0
+    def __init__(self, missing: bool) -> None:
+        self.missing, self.waited = missing, 0
 
-    def _record(self, work: Callable[[], object]) -> NoReturn:
+    def wait(self) -> None:
+        self.waited += 1
+
+
+class Pool(GraphPool):
+    """Without a GPU: what is recorded runs at once, and `incomplete` times lacks kernels."""
+
+    def __init__(self, incomplete: int = 0) -> None:
+        self._caps, self._room, self._warned = CAPS, 1000, False
+        self.incomplete, self.tries = incomplete, 0
+        self.listings: list[Kernels] = []
+
+    def record(self, work: Callable[[], torch.Tensor]) -> Recorded:
         self.tries += 1
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        self.listings.append(Kernels(self.tries <= self.incomplete))
+        return Recorded(
+            cast("torch.cuda.CUDAGraph", None), work(), cast("Listing", self.listings[-1])
+        )
+
+
+def graphs_of(pool: GraphPool) -> tuple[DecodeGraphs, PromptGraphs, DeviceRows]:
+    rows, model = make_rows(), make_decoder()
+    sampler = Sampler(131, 4, torch.device("cpu"), reference_ops("test"))
+    decode = DecodeGraphs(model, [], rows, sampler, pool, CAPS)
+    return decode, PromptGraphs(model, [], rows, pool, CAPS), rows
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Sets how many bytes are left."""
+
+    def left(number: int) -> None:
+        monkeypatch.setattr(graph_pool, "unreserved_bytes", lambda caps: number)
+
+    return left
 
 
 def test_without_memory_for_a_graph_steps_run_without_one(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, free: Callable[[int], None]
 ) -> None:
-    rows, pool = make_rows(), FullDevice()
-    model = make_decoder()
-    sampler = Sampler(131, 4, torch.device("cpu"), reference_ops("test"))
-    decode = DecodeGraphs(model, [], rows, sampler, pool, CAPS)
-    assert [decode.run(decode_plan()) for _ in range(5)] == [None] * 5
-    assert pool.tries == 1
-    prompts = PromptGraphs(model, [], rows, pool, CAPS)
+    pool = Pool()
+    decode, prompts, rows = graphs_of(pool)
+    free(SLACK + 999)
     step = rows.apply(mixed_plan()).inputs
-    assert [prompts.run(step) for _ in range(5)] == [None] * 5
-    assert pool.tries == 2
-    while decode.graphs.capture_ahead() or prompts.graphs.capture_ahead():
-        assert pool.tries < 20
+    for _ in range(5):
+        assert decode.run(decode_plan()) is None
+        assert prompts.run(step) is None
+        decode.graphs.capture_next(idle=False)
+        prompts.graphs.capture_next(idle=False)
+    while decode.graphs.capture_next(idle=True) or prompts.graphs.capture_next(idle=True):
+        pass
+    assert pool.tries == 0
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "lower gpu_memory_utilization" in caplog.text
 
 
-def test_a_capture_needs_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graph_pool, "unreserved_bytes", lambda caps: 1000)
-    FullDevice()._make_room(1000)
-    with pytest.raises(torch.OutOfMemoryError, match="1000 bytes are left, a capture takes 1001"):
-        FullDevice()._make_room(1001)
+def test_a_capture_waits_for_its_kernels_and_is_made_again(free: Callable[[int], None]) -> None:
+    free(SLACK + 1000)
+    pool = Pool(incomplete=2)
+    made: list[int] = []
+    graphs = BucketGraphs(
+        pool,
+        CapturePolicy((4, 8), (8,)),
+        lambda bucket: made.append(bucket) or bucket,  # type: ignore[func-returns-value]
+        lambda inputs: torch.full((inputs,), len(made)),
+    )
+    assert graphs.choose(3) is None
+    assert not graphs.capture_next(idle=False)
+    assert graphs.choose(3) is None
+    assert graphs.capture_next(idle=False)
+    assert made == [4] * 3, "inputs anew for each try"
+    assert [listing.waited for listing in pool.listings] == [1, 1, 0]
+    captured = graphs.choose(3)
+    assert captured is not None
+    assert captured.output.tolist() == [3] * 4
+    assert graphs.capture_next(idle=True)
+    assert not graphs.capture_next(idle=True)
+    assert made == [4] * 3 + [8]
 
 
-def test_another_failure_of_a_capture_is_raised() -> None:
-    class Broken(FullDevice):
-        def _record(self, work: Callable[[], object]) -> NoReturn:
-            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+def test_memory_that_runs_out_in_a_capture_refuses_it(
+    free: Callable[[int], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    free(SLACK + 1000)
 
-    with pytest.raises(RuntimeError, match="illegal memory access"):
-        Broken().capture(lambda: None)
+    def step(inputs: int) -> NoReturn:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    graphs = BucketGraphs(Pool(), CapturePolicy((4, 8), (4, 8)), lambda bucket: bucket, step)
+    while graphs.capture_next(idle=True):
+        pass
+    assert graphs.choose(3) is None
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def broken(inputs: int) -> NoReturn:
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+def captures_of(step: Callable[[int], torch.Tensor]) -> tuple[Captures, BucketGraphs[int]]:
+    policy = CapturePolicy((4, 8), (8,))
+    graphs = BucketGraphs(Pool(), policy, lambda bucket: bucket, step)
+    return Captures([graphs], CAPS), graphs
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 5.0
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert condition()
+
+
+def test_another_failure_of_a_capture_is_raised_by_the_next_step(
+    free: Callable[[int], None],
+) -> None:
+    free(SLACK + 1000)
+    captures, graphs = captures_of(broken)
+    for _ in range(2):
+        captures.note_step()
+        graphs.choose(3)
+    captures.start()
+
+    def failed() -> bool:
+        try:
+            captures.note_step()
+        except RuntimeError as error:
+            return "capture failed: CUDA error: an illegal memory access" in str(error)
+        return False
+
+    wait_until(failed)
+    captures.close()
+
+
+def test_what_steps_miss_is_captured_beside_them_and_the_rest_when_there_are_none(
+    free: Callable[[int], None],
+) -> None:
+    free(SLACK + 1000)
+    captures, graphs = captures_of(lambda inputs: torch.zeros(inputs))
+    captures.start()
+    missed = 0
+
+    def replayed() -> bool:
+        nonlocal missed
+        captures.note_step()
+        captured = graphs.choose(3)
+        missed += captured is None
+        return captured is not None and captured.inputs == 4
+
+    wait_until(replayed)
+    assert missed >= 2
+    assert (ahead := graphs.choose(7)) is None or ahead.inputs == 8
+    wait_until(lambda: graphs.choose(7) is not None)  # no step is submitted
+    captures.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "quire-captures"]
+
+
+def test_the_thread_ends_when_nobody_holds_it() -> None:
+    captures, _ = captures_of(broken)
+    captures.start()
+    del captures
+    assert not [thread for thread in threading.enumerate() if thread.name == "quire-captures"]
 
 
 def test_a_graphs_inputs_are_aligned() -> None:
     for bucket in (1, 2, 8):
         lines = Lines(make_rows(), bucket, CAPS)
         given = [lines.rows, lines.seq_lens, *(group.parts for group in lines.inputs.groups)]
-        assert [tensor.data_ptr() % 16 for tensor in given] == [0] * 4
+        given += [lines.inputs.token_ids, lines.inputs.positions]
+        assert [tensor.data_ptr() % 16 for tensor in given] == [0] * 6
 
 
 def mixed_plan() -> StepPlan:

@@ -1,0 +1,104 @@
+"""Compiling kernels in threads, each once and all at once.
+
+Triton compiles a kernel when it is first launched, 0.1 to 4 s each, 16 s one after the other for a
+small model (H200 machine, 2026-11); the launch waits. It leaves the interpreter to others for most
+of that. Work that is *listed* launches no kernel that is not compiled: these are left out of it
+and compile in threads. Elsewhere a launch waits for a compilation that is under way.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+
+import triton
+
+from quire.platform.caps import DeviceCaps
+from quire.platform.streams import set_device
+
+# Triton asks the compile mode of the thread that launches, by these: what it compiles, and what
+# makes the result the kernel of later launches.
+Compile = Callable[[], triton.compiler.CompiledKernel]
+Finish = Callable[[triton.compiler.CompiledKernel], None]
+
+
+@triton.jit
+def _nothing() -> None:
+    """The first compilation sets the compiler up, in a second."""
+
+
+class Compiler:
+    """Threads that compile, and what they were given."""
+
+    def __init__(self, caps: DeviceCaps) -> None:
+        self._threads = ThreadPoolExecutor(
+            thread_name_prefix="quire-compile", initializer=partial(set_device, caps)
+        )
+        self._set_up = self._threads.submit(_nothing.warmup, grid=(1,))
+        self._lock = threading.Lock()
+        self._started: dict[str, Future[triton.compiler.CompiledKernel]] = {}
+
+    def start(self, key: str, work: Compile) -> "Future[triton.compiler.CompiledKernel]":
+        """Do `work` in a thread, unless that was started before by this key."""
+        with self._lock:
+            future = self._started.get(key)
+            if future is None:
+                future = self._started[key] = self._threads.submit(_compile_and_load, work)
+        return future
+
+    def listing(self) -> "Listing":
+        """A context in which this thread launches no kernel that is not compiled."""
+        self._set_up.result()
+        return Listing(self)
+
+    def launching(self) -> "Launching":
+        """A context in which a launch waits for its kernel where that is compiling already."""
+        return Launching(self)
+
+    def close(self) -> None:
+        """Wait for what compiles now, and give up the rest."""
+        self._threads.shutdown(cancel_futures=True)
+
+
+class Listing(triton.AsyncCompileMode):
+    """What `missing` says is valid once the context is left."""
+
+    def __init__(self, compiler: Compiler) -> None:
+        super().__init__(None)
+        self._compiler = compiler
+        self._missing: dict[str, tuple[Future[triton.compiler.CompiledKernel], Finish]] = {}
+
+    def submit(self, key: str, work: Compile, finish: Finish, *_: object) -> None:
+        """None for a kernel: Triton launches nothing."""
+        self._missing[key] = self._compiler.start(key, work), finish
+
+    @property
+    def missing(self) -> bool:
+        """Whether kernels were left out."""
+        return bool(self._missing)
+
+    def wait(self) -> None:
+        """Return when they are compiled. Raises what the compiler raised."""
+        for future, finish in self._missing.values():
+            finish(future.result())
+
+
+class Launching(triton.AsyncCompileMode):
+    """Every kernel is compiled in a thread of the compiler, and awaited."""
+
+    def __init__(self, compiler: Compiler) -> None:
+        super().__init__(None)
+        self._compiler = compiler
+
+    def submit(
+        self, key: str, work: Compile, finish: Finish, *_: object
+    ) -> triton.compiler.CompiledKernel:
+        kernel = self._compiler.start(key, work).result()
+        finish(kernel)
+        return kernel
+
+
+def _compile_and_load(work: Compile) -> triton.compiler.CompiledKernel:
+    kernel = work()
+    assert kernel.run is not None  # asking for it builds the launcher and loads the binary
+    return kernel

@@ -1,0 +1,88 @@
+"""The thread that captures graphs beside the engine: what steps miss at once, the rest while no
+step is submitted. Nothing waits for it, and what it has captured serves the next step."""
+
+import logging
+import threading
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from quire.platform.caps import DeviceCaps
+from quire.platform.streams import set_device
+from quire.runner.graph_pool import BucketGraphs
+
+logger = logging.getLogger("quire")
+
+# Seconds without a step after which there is time for what no step has missed.
+IDLE = 0.03
+
+
+class Captures:
+    """Begins with `start`, ends with `close`, or when nobody holds it."""
+
+    def __init__(self, kinds: Sequence[BucketGraphs[Any]], caps: DeviceCaps) -> None:
+        self._kinds, self._caps = kinds, caps
+        self._stepped = threading.Event()
+        self._closed = threading.Event()
+        self._error: BaseException | None = None
+        self._finalizer: weakref.finalize[..., Captures] | None = None
+
+    def start(self) -> None:
+        thread = threading.Thread(
+            target=_capture,
+            args=(weakref.ref(self), self._stepped, self._closed, self._caps),
+            name="quire-captures",
+            daemon=True,
+        )
+        # At the interpreter's end, too: a thread that is stopped in a capture is in the way.
+        self._finalizer = weakref.finalize(self, _stop, thread, self._stepped, self._closed)
+        thread.start()
+
+    def note_step(self) -> None:
+        """A step was submitted. Raises what a capture has raised."""
+        if self._error is not None:
+            raise RuntimeError(f"a CUDA graph's capture failed: {self._error}") from self._error
+        self._stepped.set()
+
+    def close(self) -> None:
+        """Wait for the capture under way; there will be no other."""
+        if self._finalizer is not None:
+            self._finalizer()
+
+    def capture_next(self, idle: bool) -> bool:
+        """Capture one graph; False if there is none to capture."""
+        try:
+            return any(kind.capture_next(idle) for kind in self._kinds)
+        except Exception as error:
+            if not self._closed.is_set():
+                self._error = error
+                logger.error("a CUDA graph's capture failed: %s", error)
+            return False
+
+
+@torch.inference_mode()
+def _capture(
+    captures: "weakref.ref[Captures]",
+    stepped: threading.Event,
+    closed: threading.Event,
+    caps: DeviceCaps,
+) -> None:
+    set_device(caps)
+    more = True  # to capture when there is time
+    while not closed.is_set():
+        idle = not stepped.wait(IDLE if more else None)
+        stepped.clear()
+        owner = captures()
+        if owner is None or closed.is_set():
+            return
+        more = owner.capture_next(idle) or not idle
+        del owner
+
+
+def _stop(thread: threading.Thread, stepped: threading.Event, closed: threading.Event) -> None:
+    closed.set()
+    stepped.set()
+    if thread is not threading.current_thread():
+        thread.join()
