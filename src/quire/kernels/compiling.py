@@ -1,9 +1,9 @@
 """Compiling kernels in threads, each once and all at once.
 
 Triton compiles a kernel when it is first launched, 0.1 to 4 s each, 16 s one after the other for a
-small model (H200 machine, 2026-11); the launch waits. It leaves the interpreter to others for most
-of that. Work that is *listed* launches no kernel that is not compiled: these are left out of it
-and compile in threads. Elsewhere a launch waits for a compilation that is under way.
+small model (H200 machine, 2026-11); the launch waits. It leaves the interpreter to others for some
+four fifths of that. Work that is *listed* launches no kernel that is not compiled: these are left
+out of it and then compile in threads. Elsewhere a launch waits for a compilation under way.
 """
 
 import threading
@@ -16,6 +16,9 @@ import triton
 from quire.platform.caps import DeviceCaps
 from quire.platform.streams import set_device
 
+# So many at once: all of them together would take turns at reading their source, so that the one
+# that takes longest would begin last.
+THREADS = 6
 # Triton asks the compile mode of the thread that launches, by these: what it compiles, and what
 # makes the result the kernel of later launches.
 Compile = Callable[[], triton.compiler.CompiledKernel]
@@ -32,7 +35,7 @@ class Compiler:
 
     def __init__(self, caps: DeviceCaps) -> None:
         self._threads = ThreadPoolExecutor(
-            thread_name_prefix="quire-compile", initializer=partial(set_device, caps)
+            THREADS, "quire-compile", initializer=partial(set_device, caps)
         )
         self._set_up = self._threads.submit(_nothing.warmup, grid=(1,))
         self._lock = threading.Lock()
@@ -61,26 +64,32 @@ class Compiler:
 
 
 class Listing(triton.AsyncCompileMode):
-    """What `missing` says is valid once the context is left."""
+    """The kernels that were left out of what this context held."""
 
     def __init__(self, compiler: Compiler) -> None:
         super().__init__(None)
         self._compiler = compiler
-        self._missing: dict[str, tuple[Future[triton.compiler.CompiledKernel], Finish]] = {}
+        self._missing: dict[str, tuple[Compile, Finish]] = {}
 
     def submit(self, key: str, work: Compile, finish: Finish, *_: object) -> None:
         """None for a kernel: Triton launches nothing."""
-        self._missing[key] = self._compiler.start(key, work), finish
+        self._missing[key] = work, finish
 
     @property
     def missing(self) -> bool:
         """Whether kernels were left out."""
         return bool(self._missing)
 
+    def start(self) -> None:
+        """Compile them, in threads."""
+        for key, (work, _) in self._missing.items():
+            self._compiler.start(key, work)
+
     def wait(self) -> None:
         """Return when they are compiled. Raises what the compiler raised."""
-        for future, finish in self._missing.values():
-            finish(future.result())
+        self.start()
+        for key, (work, finish) in self._missing.items():
+            finish(self._compiler.start(key, work).result())
 
 
 class Launching(triton.AsyncCompileMode):

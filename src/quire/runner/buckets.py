@@ -43,7 +43,7 @@ class CapturePolicy:
         self.captured: set[int] = set()
         self.refused: set[int] = set()
         self._buckets = sizes
-        self._ladder = ahead
+        self.ladder = ahead
         self._lost = dict.fromkeys(sizes, 0.0)  # steps' worth, by bucket
 
     def choose(self, count: int) -> int | None:
@@ -65,7 +65,7 @@ class CapturePolicy:
         """What to capture while there is nothing else to do: what was missed, then the ladder."""
         missed = [bucket for bucket in self._open(self._buckets) if self._lost[bucket]]
         most = max(missed, key=self._lost.__getitem__, default=None)
-        return next(iter(self._open(self._ladder)), None) if most is None else most
+        return next(iter(self._open(self.ladder)), None) if most is None else most
 
     def _open(self, sizes: Sequence[int]) -> list[int]:
         return [n for n in sizes if n not in self.captured and n not in self.refused]

@@ -26,7 +26,8 @@ class Captures:
         self._kinds, self._caps = kinds, caps
         self._stepped = threading.Event()
         self._closed = threading.Event()
-        self._error: BaseException | None = None
+        self._compiles_ahead = False
+        self._error: Exception | None = None
         self._finalizer: weakref.finalize[..., Captures] | None = None
 
     def start(self) -> None:
@@ -54,6 +55,10 @@ class Captures:
     def capture_next(self, idle: bool) -> bool:
         """Capture one graph; False if there is none to capture."""
         try:
+            if idle and not self._compiles_ahead:  # all at once, not one graph's after the other's
+                self._compiles_ahead = True
+                for kind in self._kinds:
+                    kind.compile_ahead()
             return any(kind.capture_next(idle) for kind in self._kinds)
         except Exception as error:
             if not self._closed.is_set():

@@ -59,7 +59,7 @@ class GraphPool:
         self._first = self.record(partial(torch.zeros, 1, device=device))
 
     def record(self, work: Callable[[], Tensor]) -> Recorded:
-        """`work` as a graph. Kernels that are not compiled are left out, and start to compile."""
+        """`work` as a graph, without kernels that are not compiled."""
         graph = torch.cuda.CUDAGraph(keep_graph=True)
         # Not torch.cuda.graph: it collects garbage and gives the cached memory of prompts back,
         # which takes longer than the capture.
@@ -150,9 +150,13 @@ class BucketGraphs(Generic[Inputs]):
         return None if bucket is None else self._captured[bucket]
 
     def list_kernels(self, bucket: int) -> "Listing":
-        """Start to compile what a bucket's graph launches."""
-        inputs = self._prepare(bucket)
-        return self._pool.record(lambda: self._step(inputs)).without
+        """The kernels of a bucket's graph that are not compiled."""
+        return self._pool.record(partial(self._step, self._prepare(bucket))).without
+
+    def compile_ahead(self) -> None:
+        """Start to compile what will be captured ahead of any need."""
+        for bucket in self._policy.ladder:
+            self.list_kernels(bucket).start()
 
     def capture_next(self, idle: bool) -> bool:
         """Capture what is wanted most, or when idle what might be; False if there is nothing."""

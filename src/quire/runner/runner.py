@@ -32,8 +32,6 @@ from quire.sampling.sampler import Sampler, SamplerOutput
 if TYPE_CHECKING:
     from quire.kernels.compiling import Listing
 
-# Prompts of so many tokens launch every matmul kernel that a device has for few tokens.
-FEW_TOKENS = (8, 16, 32, 64, 128)
 # Rows of logits held at once for prompt log-probabilities: 256 x V fp32, 128 MiB at V = 128k.
 PROMPT_LOGPROB_ROWS = 256
 
@@ -123,8 +121,8 @@ class Runner:
 
     @torch.inference_mode()
     def list_kernels(self, plan: StepPlan) -> "Listing":
-        """Start to compile what `plan`, a step of prompts, launches, and allocate what it does.
-        Runs nothing of it."""
+        """The kernels of `plan`, a step of prompts, that are not compiled. Allocates what it does,
+        and runs nothing of it."""
         assert self._pool is not None
         for start in plan.starts:
             self._sampler.start(start)
@@ -144,12 +142,10 @@ class Runner:
         return self._pool.record(forward).without
 
     @torch.inference_mode()
-    def list_few_tokens(self) -> "list[Listing]":
-        """Start to compile what steps of few tokens launch."""
+    def list_decode_kernels(self) -> "Listing":
+        """The kernels of a decode step of one sequence that are not compiled."""
         assert self._decode_graphs is not None
-        assert self._prompt_graphs is not None
-        listed = [self._decode_graphs.graphs.list_kernels(1)]
-        return listed + [self._prompt_graphs.graphs.list_kernels(n) for n in FEW_TOKENS]
+        return self._decode_graphs.graphs.list_kernels(1)
 
     def graph_bytes(self, step_bytes: int, step_tokens: int) -> tuple[int, int]:
         """What one capture may take, and all of them together, beside what eager steps do, the

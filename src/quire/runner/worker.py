@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("quire")
 
+# Tokens of a first prompt whose kernels are ready at the start. Those of other lengths compile as
+# soon as there is time, all in 2 s.
+FIRST_PROMPTS = (128,)
+
 
 @dataclass(frozen=True, slots=True)
 class Worker:
@@ -239,7 +243,8 @@ class _Sizes:
         caches = kv_cache.allocate(self.groups, one_each, page_size, self.caps)
         runner = self.runner(model, vocab_size, caches, lengths[0] + 1, 0)
         empty_cache(self.caps)  # of what loading has left, so that all of the step's is its own
-        step = _largest_step(lengths, page_size, len(self.groups))
+        num_groups = len(self.groups)
+        step = _prompt_step(lengths, page_size, num_groups)
         with memory.measured(self.caps) as took:
             if self.compiler is None:
                 runner.submit(step).result()
@@ -247,7 +252,12 @@ class _Sizes:
                 self.kernels.append(runner.list_kernels(step))
         largest = graphs = 0
         if self.compiler is not None:
-            self.kernels.extend(runner.list_few_tokens())
+            for tokens in FIRST_PROMPTS:
+                prompt = _prompt_step([min(tokens, budget, lengths[0])], page_size, num_groups)
+                self.kernels.append(runner.list_kernels(prompt))
+            self.kernels.append(runner.list_decode_kernels())
+            for kernels in self.kernels:
+                kernels.start()
             largest, graphs = runner.graph_bytes(took.reserved, budget)
         synchronize(self.caps)
         del runner, caches
@@ -271,7 +281,7 @@ def _fill(budget: int, num_seqs: int, max_len: int) -> list[int]:
     return lengths
 
 
-def _largest_step(lengths: list[int], page_size: int, num_groups: int) -> StepPlan:
+def _prompt_step(lengths: list[int], page_size: int, num_groups: int) -> StepPlan:
     """Every row computes its length of tokens and samples with every filter on."""
     params = SamplingParams(temperature=1.0, top_p=0.9, top_k=50, min_p=0.01)
     rows = range(len(lengths))
