@@ -41,13 +41,25 @@ class Compiler:
         self._lock = threading.Lock()
         self._started: dict[str, Future[triton.compiler.CompiledKernel]] = {}
 
-    def start(self, key: str, work: Compile) -> "Future[triton.compiler.CompiledKernel]":
+    def start(self, key: str, work: Compile) -> None:
         """Do `work` in a thread, unless that was started before by this key."""
         with self._lock:
-            future = self._started.get(key)
-            if future is None:
-                future = self._started[key] = self._threads.submit(_compile_and_load, work)
-        return future
+            if key not in self._started:
+                self._started[key] = self._threads.submit(_compile_and_load, work)
+
+    def finish(self, key: str, work: Compile) -> triton.compiler.CompiledKernel:
+        """What `work` gives: from the thread that does it, or done here if none has begun."""
+        with self._lock:
+            started = self._started.get(key)
+            is_ours = started is None or started.cancel()
+            future = Future() if started is None or is_ours else started
+            self._started[key] = future
+        if is_ours:
+            try:
+                future.set_result(_compile_and_load(work))
+            except Exception as error:
+                future.set_exception(error)
+        return future.result()
 
     def listing(self) -> "Listing":
         """A context in which this thread launches no kernel that is not compiled."""
@@ -81,7 +93,7 @@ class Listing(triton.AsyncCompileMode):
         return bool(self._missing)
 
     def start(self) -> None:
-        """Compile them, in threads."""
+        """Compile them in threads."""
         for key, (work, _) in self._missing.items():
             self._compiler.start(key, work)
 
@@ -89,11 +101,11 @@ class Listing(triton.AsyncCompileMode):
         """Return when they are compiled. Raises what the compiler raised."""
         self.start()
         for key, (work, finish) in self._missing.items():
-            finish(self._compiler.start(key, work).result())
+            finish(self._compiler.finish(key, work))
 
 
 class Launching(triton.AsyncCompileMode):
-    """Every kernel is compiled in a thread of the compiler, and awaited."""
+    """A kernel that is not compiled is awaited if a thread has begun with it."""
 
     def __init__(self, compiler: Compiler) -> None:
         super().__init__(None)
@@ -102,7 +114,7 @@ class Launching(triton.AsyncCompileMode):
     def submit(
         self, key: str, work: Compile, finish: Finish, *_: object
     ) -> triton.compiler.CompiledKernel:
-        kernel = self._compiler.start(key, work).result()
+        kernel = self._compiler.finish(key, work)
         finish(kernel)
         return kernel
 

@@ -155,8 +155,9 @@ class BucketGraphs(Generic[Inputs]):
 
     def compile_ahead(self) -> None:
         """Start to compile what will be captured ahead of any need."""
-        for bucket in self._policy.ladder:
-            self.list_kernels(bucket).start()
+        if self._pool.has_room():
+            for bucket in self._policy.ladder:
+                self.list_kernels(bucket).start()
 
     def capture_next(self, idle: bool) -> bool:
         """Capture what is wanted most, or when idle what might be; False if there is nothing."""

@@ -43,9 +43,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("quire")
 
-# Tokens of a first prompt whose kernels are ready at the start. Those of other lengths compile as
-# soon as there is time, all in 2 s.
-FIRST_PROMPTS = (128,)
+# Tokens of the prompts whose kernels are ready at the start, beside the longest one's. Other
+# kernels compile as soon as there is time.
+FIRST_PROMPTS = (32, 64, 128)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,10 +252,10 @@ class _Sizes:
                 self.kernels.append(runner.list_kernels(step))
         largest = graphs = 0
         if self.compiler is not None:
+            self.kernels.append(runner.list_decode_kernels())
             for tokens in FIRST_PROMPTS:
                 prompt = _prompt_step([min(tokens, budget, lengths[0])], page_size, num_groups)
                 self.kernels.append(runner.list_kernels(prompt))
-            self.kernels.append(runner.list_decode_kernels())
             for kernels in self.kernels:
                 kernels.start()
             largest, graphs = runner.graph_bytes(took.reserved, budget)

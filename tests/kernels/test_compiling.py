@@ -1,0 +1,121 @@
+"""Kernels compile once, in threads, and are left out of what lists them."""
+
+import threading
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("triton")
+
+from triton.runtime import _async_compile
+
+from quire.kernels.compiling import THREADS, Compiler
+from quire.platform.detect import detect
+
+
+@pytest.fixture
+def compiler() -> Iterator[Compiler]:
+    compiler = Compiler(detect("cpu"))
+    # The first compilation needs a GPU.
+    compiler._set_up = compiler._threads.submit(lambda: None)
+    yield compiler
+    compiler.close()
+
+
+class Kernel:
+    """Compiles when it is released, and counts how often."""
+
+    def __init__(self) -> None:
+        self.compiled = 0
+        self.begun, self.release = threading.Event(), threading.Event()
+        self.finished: list[object] = []
+
+    def __call__(self) -> SimpleNamespace:
+        self.begun.set()
+        assert self.release.wait(5.0)
+        self.compiled += 1
+        return SimpleNamespace(run=print)
+
+    def launch(self, key: str = "key") -> object:
+        """What Triton does for a kernel that it does not have."""
+        mode = _async_compile.active_mode.get()
+        assert mode is not None
+        return mode.submit(key, self, self.finished.append, lambda _: None)
+
+
+def in_thread(work: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_a_listed_kernel_is_not_launched_and_compiles_when_told(compiler: Compiler) -> None:
+    kernel = Kernel()
+    with compiler.listing() as listed:
+        assert not listed.missing
+        assert kernel.launch() is None
+        assert kernel.launch() is None
+    assert listed.missing
+    assert not kernel.begun.is_set()
+    listed.start()
+    assert kernel.begun.wait(5.0)
+    assert kernel.finished == []
+    kernel.release.set()
+    listed.wait()
+    assert kernel.compiled == 1
+    assert len(kernel.finished) == 1
+
+
+def test_a_launch_waits_for_a_compilation_under_way(compiler: Compiler) -> None:
+    kernel = Kernel()
+    with compiler.listing() as listed:
+        kernel.launch()
+    listed.start()
+    assert kernel.begun.wait(5.0)
+    launched: list[object] = []
+
+    def launch() -> None:
+        with compiler.launching():
+            launched.append(kernel.launch())
+
+    thread = in_thread(launch)
+    kernel.release.set()
+    thread.join(5.0)
+    listed.wait()
+    assert kernel.compiled == 1
+    assert launched == kernel.finished[:1] == kernel.finished[1:]
+
+
+def test_a_launch_compiles_at_once_what_waits_for_its_turn(compiler: Compiler) -> None:
+    slow, wanted = Kernel(), Kernel()
+    with compiler.listing() as listed:
+        for number in range(THREADS):
+            slow.launch(f"slow {number}")
+        wanted.launch("wanted")
+    listed.start()
+    assert slow.begun.wait(5.0)
+    wanted.release.set()
+    with compiler.launching():
+        assert wanted.launch("wanted") is not None
+    assert slow.compiled == 0
+    slow.release.set()
+    listed.wait()
+    assert (slow.compiled, wanted.compiled) == (THREADS, 1)
+
+
+def test_an_error_of_the_compiler_reaches_whoever_waits(compiler: Compiler) -> None:
+    def broken() -> None:
+        raise ValueError("out of registers")
+
+    with compiler.listing() as listed:
+        mode = _async_compile.active_mode.get()
+        assert mode is not None
+        mode.submit("key", broken, print, print)
+    with pytest.raises(ValueError, match="out of registers"):
+        listed.wait()
+    with compiler.launching():
+        mode = _async_compile.active_mode.get()
+        assert mode is not None
+        with pytest.raises(ValueError, match="out of registers"):
+            mode.submit("key", broken, print, print)
