@@ -46,9 +46,13 @@ class CapturePolicy:
         self.ladder = ahead
         self._lost = dict.fromkeys(sizes, 0.0)  # steps' worth, by bucket
 
+    def bucket(self, count: int) -> int:
+        """A batch's own."""
+        return next(size for size in self._buckets if size >= count)
+
     def choose(self, count: int) -> int | None:
         """The captured bucket to run a batch of `count` in; None: without a graph."""
-        bucket = next(size for size in self._buckets if size >= count)
+        bucket = self.bucket(count)
         if bucket in self.captured:
             return bucket
         sizes = (size for size in self._buckets if bucket < size <= NEAR * bucket)

@@ -22,9 +22,12 @@ IDLE = 0.03
 class Captures:
     """Begins with `start`, ends with `close`, or when nobody holds it."""
 
-    def __init__(self, kinds: Sequence[BucketGraphs[Any]], caps: DeviceCaps) -> None:
-        self._kinds, self._caps = kinds, caps
-        self._stepped = threading.Event()
+    def __init__(
+        self, kinds: Sequence[BucketGraphs[Any]], missed: threading.Event, caps: DeviceCaps
+    ) -> None:
+        """`missed` is set when there may be something to capture."""
+        self._kinds, self._missed, self._caps = kinds, missed, caps
+        self._num_steps = self._num_seen = 0
         self._closed = threading.Event()
         self._compiles_ahead = False
         self._error: Exception | None = None
@@ -33,33 +36,35 @@ class Captures:
     def start(self) -> None:
         thread = threading.Thread(
             target=_capture,
-            args=(weakref.ref(self), self._stepped, self._closed, self._caps),
+            args=(weakref.ref(self), self._missed, self._closed, self._caps),
             name="quire-captures",
             daemon=True,
         )
         # At the interpreter's end, too: a thread that is stopped in a capture is in the way.
-        self._finalizer = weakref.finalize(self, _stop, thread, self._stepped, self._closed)
+        self._finalizer = weakref.finalize(self, _stop, thread, self._missed, self._closed)
         thread.start()
 
     def note_step(self) -> None:
         """A step was submitted. Raises what a capture has raised."""
         if self._error is not None:
             raise RuntimeError(f"a CUDA graph's capture failed: {self._error}") from self._error
-        self._stepped.set()
+        self._num_steps += 1
 
     def close(self) -> None:
         """Wait for the capture under way; there will be no other."""
         if self._finalizer is not None:
             self._finalizer()
 
-    def capture_next(self, idle: bool) -> bool:
-        """Capture one graph; False if there is none to capture."""
+    def capture_next(self) -> bool:
+        """Capture one graph; False if there is none to capture, now or later."""
+        idle = self._num_steps == self._num_seen
+        self._num_seen = self._num_steps
         try:
             if idle and not self._compiles_ahead:  # all at once, not one graph's after the other's
                 self._compiles_ahead = True
                 for kind in self._kinds:
                     kind.compile_ahead()
-            return any(kind.capture_next(idle) for kind in self._kinds)
+            return any(kind.capture_next(idle) for kind in self._kinds) or not idle
         except Exception as error:
             if not self._closed.is_set():
                 self._error = error
@@ -70,24 +75,24 @@ class Captures:
 @torch.inference_mode()
 def _capture(
     captures: "weakref.ref[Captures]",
-    stepped: threading.Event,
+    missed: threading.Event,
     closed: threading.Event,
     caps: DeviceCaps,
 ) -> None:
     set_device(caps)
     more = True  # to capture when there is time
     while not closed.is_set():
-        idle = not stepped.wait(IDLE if more else None)
-        stepped.clear()
+        missed.wait(IDLE if more else None)
+        missed.clear()
         owner = captures()
         if owner is None or closed.is_set():
             return
-        more = owner.capture_next(idle) or not idle
+        more = owner.capture_next()
         del owner
 
 
-def _stop(thread: threading.Thread, stepped: threading.Event, closed: threading.Event) -> None:
+def _stop(thread: threading.Thread, missed: threading.Event, closed: threading.Event) -> None:
     closed.set()
-    stepped.set()
+    missed.set()
     if thread is not threading.current_thread():
         thread.join()

@@ -6,6 +6,7 @@ do not count as part of it, and the allocator tells the two apart by their strea
 
 import gc
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,10 +47,13 @@ class GraphPool:
     Args:
         compiler: of the kernels that captures launch.
         room: bytes that a capture may take.
+
+    `missed` is set when a step has not the graph that it should have.
     """
 
     def __init__(self, caps: DeviceCaps, compiler: "Compiler", room: int) -> None:
         self.compiler = compiler
+        self.missed = threading.Event()
         self._caps, self._room = caps, room
         self._warned = False
         self._side = torch.cuda.Stream()
@@ -147,6 +151,8 @@ class BucketGraphs(Generic[Inputs]):
     def choose(self, count: int) -> Captured[Inputs] | None:
         """The graph to run a step of that size in, None to run it without one."""
         bucket = self._policy.choose(count)
+        if bucket != self._policy.bucket(count):
+            self._pool.missed.set()
         return None if bucket is None else self._captured[bucket]
 
     def list_kernels(self, bucket: int) -> "Listing":

@@ -69,7 +69,7 @@ class Runner:
             self._decode_graphs = DecodeGraphs(model, caches, rows, self._sampler, pool, caps)
             self._prompt_graphs = PromptGraphs(model, caches, rows, pool, caps)
             kinds = self._decode_graphs.graphs, self._prompt_graphs.graphs
-            self._captures = Captures(kinds, caps)
+            self._captures = Captures(kinds, pool.missed, caps)
         self._pooler = Pooler()
         self._starts: dict[int, RowStart] = {}  # by row, while it runs
 

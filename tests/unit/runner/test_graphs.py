@@ -111,6 +111,7 @@ class Pool(GraphPool):
     def __init__(self, incomplete: int = 0) -> None:
         self._caps, self._room, self._warned = CAPS, 1000, False
         self.incomplete, self.tries = incomplete, 0
+        self.missed = threading.Event()
         self.listings: list[Kernels] = []
 
     def record(self, work: Callable[[], torch.Tensor]) -> Recorded:
@@ -202,8 +203,9 @@ def broken(inputs: int) -> NoReturn:
 
 def captures_of(step: Callable[[int], torch.Tensor]) -> tuple[Captures, BucketGraphs[int]]:
     policy = CapturePolicy((4, 8), (8,))
-    graphs = BucketGraphs(Pool(), policy, lambda bucket: bucket, step)
-    return Captures([graphs], CAPS), graphs
+    pool = Pool()
+    graphs = BucketGraphs(pool, policy, lambda bucket: bucket, step)
+    return Captures([graphs], pool.missed, CAPS), graphs
 
 
 def wait_until(condition: Callable[[], object]) -> None:
