@@ -1,7 +1,11 @@
 """Kernels compile once, in threads, and are left out of what lists them."""
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -119,3 +123,57 @@ def test_an_error_of_the_compiler_reaches_whoever_waits(compiler: Compiler) -> N
         assert mode is not None
         with pytest.raises(ValueError, match="out of registers"):
             mode.submit("key", broken, print, print)
+
+
+TRITON = """
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+import torch, triton
+import triton.language as tl
+from quire.kernels.compiling import Compiler
+from quire.platform.detect import detect
+
+class Utils:
+    def load_binary(self, *a): return "module", "function", 8, 0, 1024
+    def get_device_properties(self, device): return {"max_shared_mem": 1 << 16}
+    def unload_module(self, module): pass
+
+class Driver:
+    utils = Utils()
+    def launcher_cls(self, src, metadata): return lambda *a, **k: print("launched", metadata.name)
+    def get_current_device(self): return 0
+    def get_current_stream(self, device): return 0
+    def get_current_target(self): return GPUTarget("cuda", 90, 32)
+    def map_python_to_cpp_type(self, name): return name
+
+@triton.jit
+def fill(out, SIZE: tl.constexpr):
+    tl.store(out + tl.arange(0, SIZE), 1.0)
+
+if __name__ == "__main__":
+    driver.set_active(Driver())
+    compiler, out = Compiler(detect("cpu")), torch.empty(64)
+    with compiler.listing() as listed:
+        fill[1,](out, SIZE=16)
+        fill[1,](out, SIZE=32)
+    print(listed.missing, len(listed._missing))
+    listed.wait()
+    with compiler.listing() as listed:
+        fill[1,](out, SIZE=16)
+    print(listed.missing)
+    with compiler.launching():
+        fill[1,](out, SIZE=64)
+    compiler.close()
+"""
+
+
+def test_triton_itself_compiles_so(tmp_path: Path) -> None:
+    """Without a GPU, for a driver that launches nothing; not in its interpreter."""
+    (tmp_path / "program.py").write_text(TRITON)
+    environment = {name: value for name, value in os.environ.items() if "TRITON" not in name}
+    environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    program = [sys.executable, tmp_path / "program.py"]
+    ran = subprocess.run(program, capture_output=True, text=True, env=environment, timeout=100)
+    assert ran.stdout.splitlines() == ["True 2", "launched fill", "False", "launched fill"], (
+        ran.stderr
+    )
