@@ -58,8 +58,9 @@ class GraphPool:
         self._warned = False
         self._side = torch.cuda.Stream()
         self._handle = torch.cuda.graph_pool_handle()
-        # Torch does not take a pool again that has no graph left.
         device = torch.device(caps.torch_device)
+        _open_blas(device)  # for the steps, too, before the memory left is counted
+        # Torch does not take a pool again that has no graph left.
         self._first = self.record(partial(torch.zeros, 1, device=device))
 
     def record(self, work: Callable[[], Tensor]) -> Recorded:
