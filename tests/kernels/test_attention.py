@@ -15,6 +15,7 @@ from torch import Tensor
 
 from quire.kernels.attention.blocks import ROWS, plan_blocks
 from quire.kernels.attention.parts import (
+    AWAITED,
     END,
     END_LINE,
     FIRST,
@@ -23,13 +24,16 @@ from quire.kernels.attention.parts import (
     PART,
     ROW,
     SEQ_LEN,
+    SLOT,
     TOKEN,
     max_parts,
     num_programs,
     plan_parts,
 )
 from quire.kernels.attention.reference import attention as reference_attention
+from quire.kernels.attention.shared import PrefixGroup, num_tiles, plan_tiles, seen_elsewhere
 from quire.kernels.attention.tuning import PART_KEYS
+from quire.kernels.batch import SharedPrefixes
 from quire.kernels.select import triton_ops
 from quire.kernels.table import HeadNorm, Ops, Rope
 
@@ -351,6 +355,86 @@ def test_a_captured_batch_has_room_for_more(
         assert not batch.arrivals.any()
 
 
+def with_shared_prefixes(
+    case: Any, members: list[tuple[list[int], int]], splits: int, padding: int = 0
+) -> Any:
+    """Sequences of a case made to begin in the same pages; members: (which, how many keys)."""
+    batch = case.batch
+    table, rows, lens = batch.page_table.clone(), batch.rows.tolist(), batch.host_seq_lens
+    groups = []
+    for which, num_keys in members:
+        pages = table[rows[which[0]], : num_keys // batch.page_size].clone()
+        for index in which:
+            table[rows[index], : len(pages)] = pages
+        groups.append(PrefixGroup(np.array(which), num_keys))
+    host_rows = np.array(rows, np.int32)
+    kv_heads = case.k_pages.shape[1]
+    starts = np.arange(len(rows) + 1, dtype=np.int32)
+    first_keys, num_stored = seen_elsewhere(groups, len(rows), splits)
+    parts = plan_parts(starts, host_rows, lens, None, kv_heads, 8, first_keys, num_stored)
+    tiles = plan_tiles(groups, host_rows, lens, parts, splits)
+    assert len(tiles) == num_tiles(groups)
+    tiles = np.concatenate([tiles, np.full((padding, tiles.shape[1]), -1, np.int32)])
+    shared = SharedPrefixes(
+        torch.from_numpy(tiles).to(table.device), splits, len(parts) + int(num_stored.sum())
+    )
+    parts = torch.from_numpy(parts).to(table.device)
+    return case.with_batch(page_table=table, parts=parts, shared=shared)
+
+
+SHARED = {
+    "all": {"lens": [200, 70, 90], "members": [([0, 1, 2], 64)]},
+    "nothing but the new key": {"lens": [65, 200, 65], "members": [([0, 2], 64)]},
+    "some, in shares": {"lens": [9, 300, 40, 330], "members": [([3, 1], 288)], "splits": 4},
+    "two groups": {"lens": [80, 90, 30, 85, 25, 31], "members": [([1, 3, 0], 72), ([2, 5], 24)]},
+    "more than a tile": {"lens": [20] * 34, "members": [(list(range(1, 34)), 16)]},
+    "group of 7": {"lens": [90, 70], "members": [([1, 0], 64)], "heads": 7, "kv_heads": 1},
+    "group of 16": {"lens": [90, 70], "members": [([1, 0], 64)], "heads": 16, "kv_heads": 1},
+    "head 80": {"lens": [90, 70], "members": [([0, 1], 64)], "head_dim": 80},
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+@pytest.mark.parametrize("as_dtype", [torch.float32, *IN_16_BITS_ON_A_GPU], ids=str)
+def test_shared_prefixes(
+    reference: Ops,
+    name: str,
+    as_dtype: torch.dtype,
+    paged_case: Callable[..., Any],
+    randn: Callable[..., Tensor],
+    check: Check,
+    poison: None,
+) -> None:
+    """Keys that sequences share, seen once for all; twice, since counts of the first call would
+    show in the second. With heads prepared and to be prepared."""
+    ops = triton_ops(8, "test")
+    settings = dict(SHARED[name])
+    members, splits = settings.pop("members"), settings.pop("splits", 1)
+    lens = [(1, length) for length in settings.pop("lens")]
+    case = paged_case(lens, **settings, dtype=as_dtype)
+    case = with_shared_prefixes(case, members, splits, padding=2)
+    for softcap in (None, 2.0):
+        arguments = (case.q, case.k_pages, case.v_pages, case.batch, 0.2, None, softcap)
+        expected = reference_attention(*arguments)
+        assert not expected.isnan().any()
+        check(ops.attention(*arguments), expected)
+    kv_heads, head_dim = case.k_pages.shape[1], case.k_pages.shape[3]
+    k, v = randn(2, len(case.q), kv_heads, head_dim, dtype=as_dtype)
+    rope = Rope(randn(400, head_dim), interleaved=False)
+    norm = HeadNorm(*randn(2, head_dim, dtype=as_dtype), 1e-6, 0.0)
+    own = [case.q.clone(), case.k_pages.clone(), case.v_pages.clone()]
+    positions = case.batch.seq_lens - 1
+    reference.prepare_qkv(
+        own[0], k.clone(), v, norm, rope, positions, own[1], own[2], case.batch.slots
+    )
+    expected = reference_attention(*own, case.batch, 0.2, None, None)
+    assert ops.by_parts is not None
+    cache = case.k_pages, case.v_pages
+    actual = ops.by_parts.decode(case.q, k, v, norm, rope, *cache, case.batch, 0.2, None, None)
+    check(actual, expected)
+    assert not case.batch.arrivals.any()
+
+
 def test_many_decodes_of_very_different_lengths(
     ops: Ops, paged_case: Callable[..., Any], check: Check, poison: None
 ) -> None:
@@ -432,7 +516,9 @@ def test_parts_cover_every_key_in_equal_shares(
         keys[-1] -= 1  # the new one is not read from a page
         tiles[of] = np.maximum(-(-keys // PART_KEYS), 1)
     programs = num_programs(len(lens), num_kv_heads, 132)
-    assert not parts[programs:, FIRST_LINE:].any()
+    assert not parts[programs:, FIRST_LINE : END_LINE + 1].any()
+    assert parts[:, SLOT].tolist() == list(range(len(parts)))
+    assert (parts[:, AWAITED] == parts[:, NUM_PARTS]).all()
     lines = [range(*own) for own in parts[:programs, FIRST_LINE : END_LINE + 1]]
     assert [line for own in lines for line in own] == list(range(len(parts)))
     work = [tiles[own].sum() for own in lines if own]

@@ -7,6 +7,21 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
+class SharedPrefixes:
+    """First keys that sequences of a batch share, as decode attention takes them.
+
+    Args:
+        tiles: [tiles, 99] int32, as `attention.shared.plan_tiles` has it; -1 is padding.
+        splits: programs that share a tile's keys.
+        num_slots: what `parts` and `tiles` name, or more.
+    """
+
+    tiles: Tensor
+    splits: int
+    num_slots: int
+
+
+@dataclass(frozen=True, slots=True)
 class AttentionBatch:
     """One KV group's view of the step. T tokens of S sequences, sequence by sequence.
 
@@ -22,10 +37,11 @@ class AttentionBatch:
         host_query_lens, host_seq_lens: [S] int32, the same numbers on the host.
         max_query_len, max_seq_len: their maxima.
         memo: what an op works out of the above in the step's first layer, for the others.
-        parts: [W, 5] int32, how decode attention cuts the sequences of one query, as
+        parts: [W, 11] int32, how decode attention cuts the sequences of one query, as
             `attention.parts.plan_parts` has it; token -1 is padding. None where attention
             takes them like any others.
         arrivals: [R, K] int32 zeros beside `parts`; left zero.
+        shared: the keys that `parts` leaves out.
         captured: for a CUDA graph: what is on the host are bounds, not this step's numbers.
     """
 
@@ -41,6 +57,7 @@ class AttentionBatch:
     max_seq_len: int
     parts: Tensor | None = None
     arrivals: Tensor | None = None
+    shared: SharedPrefixes | None = None
     captured: bool = False
     memo: dict[tuple[int | None, int], object] = field(default_factory=dict)
 

@@ -43,6 +43,7 @@ TOKEN, ROW, SEQ_LEN = gl.constexpr(plan.TOKEN), gl.constexpr(plan.ROW), gl.const
 FIRST, END = gl.constexpr(plan.FIRST), gl.constexpr(plan.END)
 PART, NUM_PARTS = gl.constexpr(plan.PART), gl.constexpr(plan.NUM_PARTS)
 FIRST_LINE, END_LINE = gl.constexpr(plan.FIRST_LINE), gl.constexpr(plan.END_LINE)
+SLOT, AWAITED = gl.constexpr(plan.SLOT), gl.constexpr(plan.AWAITED)
 COLUMNS = gl.constexpr(plan.COLUMNS)
 
 
@@ -169,6 +170,8 @@ def _attend(
         high = gl.load(own + END)
         part = gl.load(own + PART)
         num_parts = gl.load(own + NUM_PARTS)
+        slot = gl.load(own + SLOT)
+        awaited = gl.load(own + AWAITED)
         if PREPARE:
             high = gl.minimum(high, seq_len - 1)
         used = member < GROUP
@@ -254,20 +257,19 @@ def _attend(
             place = head[:, None] * head_dim + out_dim[None, :]
             gl.store(out + place, acc.to(out.dtype.element_ty), mask=out_mask)
         else:
-            index = gl.to_tensor(line).to(gl.int64)
-            head = index * num_heads + kv_head * GROUP + out_member  # in [W, H]
+            head = slot.to(gl.int64) * num_heads + kv_head * GROUP + out_member  # in [slots, H]
             place = head[:, None] * DIM + out_dim[None, :]
             gl.store(weights_of + head, maximum + gl.log2(total), mask=out_member < GROUP)
             gl.store(partial + place, acc, mask=out_mask)
             barrier()  # every thread's stores come before the program's arrival
             counter = arrivals + row * num_kv_heads + kv_head
-            if gl.atomic_add(counter, 1, sem="acq_rel") == num_parts - 1:
+            if gl.atomic_add(counter, 1, sem="acq_rel") == awaited - 1:
                 gl.store(counter, 0)
                 join_parts(
                     partial,
                     weights_of,
                     out + (token * num_heads + kv_head * GROUP) * head_dim,
-                    (line - part).to(gl.int64) * num_heads + kv_head * GROUP,
+                    (slot - part).to(gl.int64) * num_heads + kv_head * GROUP,
                     num_parts,
                     num_heads,
                     head_dim,
@@ -311,8 +313,8 @@ def decode_kernel(
     k_pages: gl.tensor,  # [N, K, P, D]
     v_pages: gl.tensor,
     out: gl.tensor,  # [T, H, D]
-    partial: gl.tensor,  # [W, H, DIM] fp32, of parts that are not alone
-    weights_of: gl.tensor,  # [W, H] fp32, log2 of their weight
+    partial: gl.tensor,  # [slots, H, DIM] fp32, of parts that are not alone
+    weights_of: gl.tensor,  # [slots, H] fp32, log2 of their weight
     arrivals: gl.tensor,  # [R, K] int32, zeros before and after
     parts: gl.tensor,  # [W, COLUMNS]
     page_table: gl.tensor,

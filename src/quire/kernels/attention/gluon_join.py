@@ -6,10 +6,10 @@ from triton.experimental.gluon import language as gl
 
 @gluon.jit
 def join_parts(
-    partial: gl.tensor,  # [W, H, DIM]
-    weights_of: gl.tensor,  # [W, H] log2
+    partial: gl.tensor,  # [slots, H, DIM]
+    weights_of: gl.tensor,  # [slots, H] log2
     out: gl.tensor,  # [GROUP, D], the token's
-    first: gl.tensor,  # of the sequence's parts and heads, in [W * H]
+    first: gl.tensor,  # of the sequence's slots and heads, in [slots * H]
     num_parts: gl.tensor,
     num_heads: gl.tensor,
     head_dim: gl.tensor,

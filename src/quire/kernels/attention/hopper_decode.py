@@ -1,6 +1,5 @@
 """When single queries take Hopper's attention kernel (`gluon_decode`), and its launch."""
 
-import torch
 import triton
 from torch import Tensor
 
@@ -33,19 +32,19 @@ def decode(
     scale: float,
     softcap: float | None,
     out: Tensor,
+    partial: Tensor,
+    weights_of: Tensor,
 ) -> None:
     """As `triton_decode.decode`."""
     assert batch.parts is not None
     num_tokens, num_heads, head_dim = q.shape
     num_parts, num_kv_heads = len(batch.parts), k_pages.shape[1]
     group = num_heads // num_kv_heads
-    dim = max(64, triton.next_power_of_2(head_dim))
+    dim = partial.shape[2]
     members = triton.next_power_of_2(group)
     cores = num_cores(q.device)
     per_core = tuning.programs_per_core(num_tokens * num_kv_heads / cores)
     ring = tuning.decode_ring(dim, k_pages.itemsize, per_core)
-    weights_of = torch.empty(num_parts, num_heads, dtype=torch.float32, device=q.device)
-    partial = torch.empty(num_parts, num_heads, dim, dtype=torch.float32, device=q.device)
     new_k, new_v = q if k is None else k, q if v is None else v
     if softcap is not None:
         scale *= 2 / softcap

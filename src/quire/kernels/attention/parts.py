@@ -5,6 +5,10 @@ there are programs for a KV head: a small batch is cut finely, and one long sequ
 ones does not run alone at the end. A *part* is what one program has of one sequence; most of a
 large batch's sequences are a single part. The newest key counts for nothing here, since it is
 attended to from registers, or costs one more tile.
+
+What a part leaves, to be joined with a sequence's others, has a *slot*. Where sequences share
+their first keys (`shared`), these are no part's, and what was computed from them is in the slots
+ahead of the sequence's parts.
 """
 
 import numpy as np
@@ -12,12 +16,14 @@ import numpy as np
 from quire.kernels.attention import tuning
 
 # Columns of a part: the sequence's token in the step, its row in the page table, its length, the
-# part's keys [FIRST, END), the part's index and the number of the sequence's parts.
+# part's keys [FIRST, END), its index among what is joined and their number.
 TOKEN, ROW, SEQ_LEN, FIRST, END, PART, NUM_PARTS = range(7)
 # Program p of each KV head works on the lines [FIRST_LINE, END_LINE) that line p names. Were each
 # line to name the next, a program would wait for three loads between two sequences, not for one.
 FIRST_LINE, END_LINE = 7, 8
-COLUMNS = 9
+# The part's slot, and how many of the sequence's parts are worked on here.
+SLOT, AWAITED = 9, 10
+COLUMNS = 11
 
 
 def plan_parts(
@@ -27,17 +33,25 @@ def plan_parts(
     window: int | None,
     num_kv_heads: int,
     num_cores: int,
+    first_keys: np.ndarray | None = None,
+    num_stored: np.ndarray | None = None,
 ) -> np.ndarray:
     """[W, COLUMNS] int32: the parts of the sequences of one query, a sequence's in order.
 
     Args:
         query_starts: [S + 1] int32; rows, seq_lens: [S] int32. As in `AttentionBatch`.
+        first_keys: [S], the first key that is not seen elsewhere, and num_stored [S], the slots
+            that are filled there. For no window.
     """
     single = np.flatnonzero(np.diff(query_starts) == 1)
     if not len(single):
         return np.empty((0, COLUMNS), dtype=np.int32)
     lens = seq_lens[single].astype(np.int64)
-    first_keys = np.zeros_like(lens) if window is None else np.maximum(lens - window, 0)
+    if first_keys is not None:
+        first_keys = first_keys[single]
+    else:
+        first_keys = np.zeros_like(lens) if window is None else np.maximum(lens - window, 0)
+    stored = np.zeros_like(lens) if num_stored is None else num_stored[single]
     tiles = np.maximum(-(-(lens - 1 - first_keys) // tuning.PART_KEYS), 1)
     ends = np.cumsum(tiles)
     begins = ends - tiles
@@ -50,16 +64,18 @@ def plan_parts(
     num_before = np.cumsum(counts) - counts
     by_sequence = np.array(
         (query_starts[single], rows[single], lens, first_keys, begins, ends, first_programs, counts,
-         num_before)
+         num_before, stored, np.cumsum(stored))
     )  # fmt: skip
-    token, row, seq_len, first_key, begin, end, program, num_parts, before = np.repeat(
-        by_sequence, counts, axis=1
+    token, row, seq_len, first_key, begin, end, program, count, before, filled, slots_before = (
+        np.repeat(by_sequence, counts, axis=1)
     )
     part = np.arange(len(token)) - before
     program += part
     low = np.maximum(begin, program * total // shares)
     high = np.minimum(end, (program + 1) * total // shares)
     parts = np.zeros((len(token), COLUMNS), dtype=np.int32)
+    parts[:, SLOT] = np.arange(len(token)) + slots_before
+    parts[:, AWAITED] = count
     parts[:, :FIRST_LINE] = np.array(
         (
             token,
@@ -67,8 +83,8 @@ def plan_parts(
             seq_len,
             first_key + (low - begin) * tuning.PART_KEYS,
             np.where(high == end, seq_len, first_key + (high - begin) * tuning.PART_KEYS),
-            part,
-            num_parts,
+            part + filled,
+            count + filled,
         )
     ).T
     lines = np.append(np.flatnonzero(np.diff(program, prepend=-1)), len(token))

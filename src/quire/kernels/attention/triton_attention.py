@@ -1,10 +1,12 @@
 """Paged attention in Triton: one kernel for single queries, one for any number of them."""
 
 import torch
+import triton
 from torch import Tensor
 
 from quire.kernels.attention import hopper_decode, triton_decode
 from quire.kernels.attention.triton_prefill import prefill
+from quire.kernels.attention.triton_shared import attend_shared
 from quire.kernels.batch import AttentionBatch
 from quire.kernels.table import HeadNorm, Rope
 
@@ -66,6 +68,15 @@ def _decode(
     softcap: float | None,
     out: Tensor,
 ) -> None:
+    assert batch.parts is not None
+    _, num_heads, head_dim = q.shape
+    num_slots = len(batch.parts) if batch.shared is None else batch.shared.num_slots
+    weights_of = torch.empty(num_slots, num_heads, dtype=torch.float32, device=q.device)
+    dim = max(64, triton.next_power_of_2(head_dim))
+    partial = torch.empty(num_slots, num_heads, dim, dtype=torch.float32, device=q.device)
+    left = partial, weights_of
+    if batch.shared is not None:
+        attend_shared(q, norm, rope, k_pages, v_pages, batch, scale, softcap, *left)
     fast = hopper_decode.serves(q, k_pages)
     chosen = hopper_decode.decode if fast else triton_decode.decode
-    chosen(q, k, v, norm, rope, k_pages, v_pages, batch, scale, softcap, out)
+    chosen(q, k, v, norm, rope, k_pages, v_pages, batch, scale, softcap, out, *left)

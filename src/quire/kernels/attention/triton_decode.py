@@ -15,13 +15,13 @@ takes 11.2 us for one sequence of 1060 tokens of Llama-8B, 24 for 8 (34%), 41 fo
 for 128 (85%), 287 for 256 (90%), of 8-bit pages 11.7, 26, 40, 159 and 290 us.
 """
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from quire.kernels.attention import tuning
 from quire.kernels.attention.parts import (
+    AWAITED,
     COLUMNS,
     END,
     FIRST,
@@ -29,6 +29,7 @@ from quire.kernels.attention.parts import (
     PART,
     ROW,
     SEQ_LEN,
+    SLOT,
     TOKEN,
 )
 from quire.kernels.attention.triton_attend import attend, none_seen, precision, scaled
@@ -39,6 +40,7 @@ from quire.kernels.table import HeadNorm, Rope
 _TOKEN, _ROW, _SEQ_LEN = tl.constexpr(TOKEN), tl.constexpr(ROW), tl.constexpr(SEQ_LEN)
 _FIRST, _END = tl.constexpr(FIRST), tl.constexpr(END)
 _PART, _NUM_PARTS = tl.constexpr(PART), tl.constexpr(NUM_PARTS)
+_SLOT, _AWAITED = tl.constexpr(SLOT), tl.constexpr(AWAITED)
 _COLUMNS = tl.constexpr(COLUMNS)
 
 
@@ -53,9 +55,8 @@ def _decode_kernel(
     k_pages: tl.tensor,  # [N, K, P, D]
     v_pages: tl.tensor,
     out: tl.tensor,  # [T, H, D]
-    partial: tl.tensor,  # [W, H, D] fp32, of parts that are not alone
-    maxima: tl.tensor,  # [W, H] fp32
-    totals: tl.tensor,
+    partial: tl.tensor,  # [slots, H, partial_stride] fp32, of parts that are not alone
+    weights_of: tl.tensor,  # [slots, H] fp32, log2 of their weight
     arrivals: tl.tensor,  # [R, K] int32, zeros before and after
     parts: tl.tensor,  # [W, COLUMNS] int32
     page_table: tl.tensor,
@@ -71,6 +72,7 @@ def _decode_kernel(
     slot_stride: tl.tensor,
     num_heads: tl.tensor,
     head_dim: tl.tensor,
+    partial_stride: tl.tensor,
     half: tl.tensor,
     eps: tl.tensor,
     weight_offset: tl.tensor,
@@ -179,29 +181,31 @@ def _decode_kernel(
             KEYS,
             DIM,
         )
+        total = tl.where(used, total, 1.0)
+        acc /= total[:, None]
         if num_parts == 1:
             place = token * num_heads + head  # in [T, H]
-            result = (acc / tl.where(used, total, 1.0)[:, None]).to(out.dtype.element_ty)
+            result = acc.to(out.dtype.element_ty)
             tl.store(out + place[:, None] * head_dim + dims[None, :], result, mask=mask)
         else:
-            place = item.to(tl.int64) * num_heads + head  # in [W, H]
-            tl.store(maxima + place, maximum, mask=used)
-            tl.store(totals + place, total, mask=used)
-            tl.store(partial + place[:, None] * head_dim + dims[None, :], acc, mask=mask)
+            slot = tl.load(own + _SLOT)
+            place = slot.to(tl.int64) * num_heads + head  # in [slots, H]
+            tl.store(weights_of + place, maximum + tl.log2(total), mask=used)
+            tl.store(partial + place[:, None] * partial_stride + dims[None, :], acc, mask=mask)
             tl.debug_barrier()  # every thread's stores come before the program's arrival
             counter = arrivals + row * tl.num_programs(1) + kv_head
-            if tl.atomic_add(counter, 1, sem="acq_rel") == num_parts - 1:
+            if tl.atomic_add(counter, 1, sem="acq_rel") == tl.load(own + _AWAITED) - 1:
                 tl.store(counter, 0)
                 _join(
                     partial,
-                    maxima,
-                    totals,
+                    weights_of,
                     out + token * num_heads * head_dim,
-                    item - part,
+                    slot - part,
                     num_parts,
                     kv_head * GROUP,
                     num_heads,
                     head_dim,
+                    partial_stride,
                     GROUP,
                     MEMBERS,
                     PARTS,
@@ -211,15 +215,15 @@ def _decode_kernel(
 
 @triton.jit
 def _join(
-    partial: tl.tensor,  # [W, H, D]
-    maxima: tl.tensor,  # [W, H]
-    totals: tl.tensor,
+    partial: tl.tensor,  # [slots, H, partial_stride]
+    weights_of: tl.tensor,  # [slots, H] log2
     out: tl.tensor,  # [H, D], the token's
-    first: tl.tensor,  # of the sequence's parts, in [0, W)
+    first: tl.tensor,  # of the sequence's slots
     num_parts: tl.tensor,
     first_head: tl.tensor,
     num_heads: tl.tensor,
     head_dim: tl.tensor,
+    partial_stride: tl.tensor,
     GROUP: tl.constexpr,
     MEMBERS: tl.constexpr,  # GROUP rounded up to a power of two
     PARTS: tl.constexpr,  # joined at a time, so that their loads are in flight together
@@ -234,10 +238,9 @@ def _join(
         part = start + tl.arange(0, PARTS)
         mask = (part < num_parts)[:, None] & (member < GROUP)[None, :]
         place = (first + part)[:, None] * num_heads + head[None, :]
-        found = tl.load(maxima + place, mask=mask, other=float("-inf"))  # [PARTS, MEMBERS]
-        sums = tl.load(totals + place, mask=mask, other=0.0)
+        found = tl.load(weights_of + place, mask=mask, other=float("-inf"))  # [PARTS, MEMBERS]
         values = tl.load(
-            partial + place[:, :, None] * head_dim + dims[None, None, :],
+            partial + place[:, :, None] * partial_stride + dims[None, None, :],
             mask=mask[:, :, None] & (dims < head_dim)[None, None, :],
             other=0.0,
         )
@@ -245,7 +248,7 @@ def _join(
         base = tl.where(member < GROUP, new_maximum, 0.0)
         weight = tl.exp2(found - base[None, :])
         shrink = tl.exp2(maximum - base)
-        total = total * shrink + tl.sum(sums * weight, axis=0)
+        total = total * shrink + tl.sum(weight, axis=0)
         acc = acc * shrink[:, None] + tl.sum(values * weight[:, :, None], axis=0)
         maximum = new_maximum
     result = (acc / tl.where(member < GROUP, total, 1.0)[:, None]).to(out.dtype.element_ty)
@@ -265,8 +268,11 @@ def decode(
     scale: float,
     softcap: float | None,
     out: Tensor,
+    partial: Tensor,
+    weights_of: Tensor,
 ) -> None:
-    """Fill `out` [T, H, D] for the sequences in `batch.parts`.
+    """Fill `out` [T, H, D] for the sequences in `batch.parts`. `partial` [slots, H, at least D]
+    and `weights_of` [slots, H] fp32 take what is to be joined.
 
     With k and v [T, K, D]: as `prepare_qkv` first, and then attention; q is left as it is.
     """
@@ -279,9 +285,6 @@ def decode(
     members = triton.next_power_of_2(group)
     # A line more than the queries, for the new key.
     tile = tuning.decode_tile(triton.next_power_of_2(group + 1), dim, q.dtype)
-    maxima = torch.empty(num_parts, num_heads, dtype=torch.float32, device=q.device)
-    totals = torch.empty_like(maxima)
-    partial = torch.empty(num_parts, num_heads, head_dim, dtype=torch.float32, device=q.device)
     new_k, new_v = q if k is None else k, q if v is None else v
     _decode_kernel[(num_parts, num_kv_heads)](
         q,
@@ -289,13 +292,12 @@ def decode(
         new_v,
         q if norm is None else norm.q_weight,
         q if norm is None else norm.k_weight,
-        maxima if rope is None else rope.table,
+        weights_of if rope is None else rope.table,
         k_pages,
         v_pages,
         out,
         partial,
-        maxima,
-        totals,
+        weights_of,
         batch.arrivals,
         batch.parts,
         batch.page_table,
@@ -311,6 +313,7 @@ def decode(
         k_pages.stride(2),
         num_heads,
         head_dim,
+        partial.stride(1),
         0 if rope is None else rope.table.shape[1] // 2,
         0.0 if norm is None else norm.eps,
         0.0 if norm is None else norm.weight_offset,

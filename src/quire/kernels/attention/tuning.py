@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 PART_KEYS = 64  # parts are multiples of it: fewer keys cost more to join than they save
+MAX_SPLITS = 16  # programs that take a share of keys that sequences share
 JOIN_TILE = 8192  # fp32 values of parts that are read at a time when a sequence's are joined
 # Of `gluon_decode`: the values of a group's heads and new key that it has registers for; those of
 # its threads on average, for two programs on a multiprocessor, and of the copying ones.
