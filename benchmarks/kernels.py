@@ -150,7 +150,7 @@ def attention_batch(lens: list[tuple[int, int]], num_pages: int, kv_heads: int) 
     ids = torch.randperm(max(count, num_pages), device="cuda")[:count] % num_pages
     cores = torch.cuda.get_device_properties(0).multi_processor_count
     rows = np.arange(len(lens), dtype=np.int32)
-    parts = plan_parts(starts, rows, seq_lens, None, kv_heads, cores)
+    parts = plan_parts(starts, rows, seq_lens, None, kv_heads, num_cores=cores)
     return AttentionBatch(
         query_starts=torch.from_numpy(starts).cuda(),
         seq_lens=torch.from_numpy(seq_lens).cuda(),

@@ -371,7 +371,7 @@ def with_shared_prefixes(
     kv_heads = case.k_pages.shape[1]
     starts = np.arange(len(rows) + 1, dtype=np.int32)
     first_keys, num_stored = seen_elsewhere(groups, len(rows), splits)
-    parts = plan_parts(starts, host_rows, lens, None, kv_heads, 8, first_keys, num_stored)
+    parts = plan_parts(starts, host_rows, lens, None, kv_heads, first_keys, num_stored, num_cores=8)
     tiles = plan_tiles(groups, host_rows, lens, parts, splits)
     assert len(tiles) == num_tiles(groups)
     tiles = np.concatenate([tiles, np.full((padding, tiles.shape[1]), -1, np.int32)])

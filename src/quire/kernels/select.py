@@ -13,6 +13,7 @@ from quire.kernels.activation import reference as activation_reference
 from quire.kernels.attention import cpp_attention, torch_attention
 from quire.kernels.attention import reference as attention_reference
 from quire.kernels.attention.parts import max_parts, plan_parts
+from quire.kernels.attention.shared import num_splits
 from quire.kernels.experts import reference as experts_reference
 from quire.kernels.experts import torch_experts
 from quire.kernels.layers import cpp_layers
@@ -187,5 +188,6 @@ def triton_ops(num_cores: int, reason: str) -> Ops:
             decode=triton_attention.decode_attention,
             plan=functools.partial(plan_parts, num_cores=num_cores),
             limit=functools.partial(max_parts, num_cores=num_cores),
+            splits=functools.partial(num_splits, num_cores=num_cores),
         ),
     )

@@ -83,10 +83,24 @@ Stage = Callable[
 # append(tokens [R, L] int32, rows [S] int32, seq_lens [S] int32 or int64, sampled [S] int64)
 #   -> None
 Append = Callable[[Tensor, Tensor, Tensor, Tensor], None]
-# plan_parts(query_starts [S + 1], rows [S], seq_lens [S], window, num_kv_heads) -> [W, 5], int32 on
-#   the host: what `AttentionBatch.parts` is to hold; at most max_parts(S, num_kv_heads) lines
-PlanParts = Callable[[np.ndarray, np.ndarray, np.ndarray, int | None, int], np.ndarray]
+# plan_parts(query_starts [S + 1], rows [S], seq_lens [S], window, num_kv_heads, first_keys [S],
+#   num_stored [S]) -> [W, 11], int32 on the host: what `AttentionBatch.parts` is to hold; at most
+#   max_parts(S, num_kv_heads) lines. The last two are for keys that sequences share, else None.
+PlanParts = Callable[
+    [
+        np.ndarray,
+        np.ndarray,
+        np.ndarray,
+        int | None,
+        int,
+        np.ndarray | None,
+        np.ndarray | None,
+    ],
+    np.ndarray,
+]
 MaxParts = Callable[[int, int], int]
+# num_splits(tiles, num_kv_heads) -> `SharedPrefixes.splits`
+NumSplits = Callable[[int, int], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +180,7 @@ class AttentionByParts:
     decode: DecodeAttention
     plan: PlanParts
     limit: MaxParts
+    splits: NumSplits
 
 
 @dataclass(frozen=True, slots=True)

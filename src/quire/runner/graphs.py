@@ -9,9 +9,11 @@ in one place: they never run at the same time.
 A step uploads one small array and replays: rows, lengths, new pages and the parts of attention
 are read from it on the device, so a capture fixes none of them. Lines of length 0 are padding:
 nothing of theirs is read or written but their own line of the output. Anything that is not a
-pure decode step is not for these graphs (see `prompt_graphs`).
+pure decode step is not for these graphs (see `prompt_graphs`). Steps of sequences that begin in the
+same pages have graphs of their own.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,15 +21,21 @@ import torch
 from torch import Tensor
 
 from quire.core.plan import StepPlan
+from quire.kernels.attention import shared
 from quire.kernels.attention.parts import COLUMNS
-from quire.kernels.batch import AttentionBatch, LayerCache, StepInputs
+from quire.kernels.attention.shared import PrefixGroup
+from quire.kernels.batch import AttentionBatch, LayerCache, SharedPrefixes, StepInputs
 from quire.platform.caps import DeviceCaps
 from quire.platform.streams import pinned
 from quire.runner.buckets import CapturePolicy, buckets, ladder
 from quire.runner.graph_pool import BucketGraphs, GraphPool
 from quire.runner.model import Model
+from quire.runner.prefixes import Prefixes
 from quire.runner.rows import DeviceRows, aligned_ranges, is_decode, new_pages_of
 from quire.sampling.sampler import Sampler
+
+# A step's groups of shared prefixes may leave so many tiles partly empty.
+MORE_TILES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,15 @@ class DecodeGraphs:
             lambda bucket: Lines(rows, bucket, caps),
             self._run,
         )
+        self.shared_graphs = BucketGraphs(  # where prefixes are shared
+            pool,
+            CapturePolicy(buckets(max_rows), ()),
+            lambda bucket: Lines(rows, bucket, caps, shares=True),
+            self._run,
+        )
+        self._prefixes = None
+        if rows.may_share:
+            self._prefixes = Prefixes(max_rows, rows.width, rows.page_size)
         self._logits = torch.empty(  # of the last replay
             (max_rows, sampler.vocab_size),
             dtype=model.logits_dtype,
@@ -83,15 +100,22 @@ class DecodeGraphs:
         return self._logits.nbytes
 
     def run(self, plan: StepPlan) -> DecodeOutput | None:
-        """Queue a pure decode step on the current stream; None to run it without a graph."""
+        """Queue a pure decode step on the current stream; None to run it without a graph. To be
+        told of every step."""
+        if self._prefixes is not None:
+            self._prefixes.update(plan)
         if not plan.rows or not is_decode(plan, self._rows.page_size):
             return None
         count = len(plan.rows)
-        captured = self.graphs.choose(count)
+        groups: Sequence[PrefixGroup] = ()
+        if self._prefixes is not None:
+            groups = self._prefixes.groups(plan.rows, plan.num_computed)
+        captured = self.shared_graphs.choose(count) if groups else None
+        captured = captured or self.graphs.choose(count)
         if captured is None:
             return None
         lines = captured.inputs
-        host_rows = lines.upload(plan, self._caps)
+        host_rows = lines.upload(plan, self._caps, groups)
         complete = self._step.sampler.refresh(host_rows)
         captured.graph.replay()
         return DecodeOutput(
@@ -133,19 +157,32 @@ class _Step:
 
 
 class Lines:
-    """The static inputs of a bucket's graph, none of whose lines is real at first."""
+    """The static inputs of a bucket's graph, none of whose lines is real at first.
 
-    def __init__(self, rows: DeviceRows, bucket: int, caps: DeviceCaps) -> None:
+    Args:
+        shares: whether keys that sequences share are seen once for all of them.
+    """
+
+    def __init__(
+        self, rows: DeviceRows, bucket: int, caps: DeviceCaps, *, shares: bool = False
+    ) -> None:
         device = torch.device(caps.torch_device)
         self._device_rows = rows
         self._parts = [rows.max_parts(group, bucket) for group in range(len(rows.groups))]
-        lengths = [bucket, bucket, *(n for w in self._parts for n in (bucket, COLUMNS * w))]
+        num_tiles = -(-bucket // shared.MEMBERS) + MORE_TILES if shares else 0
+        lengths = [shared.COLUMNS * num_tiles, bucket, bucket]
+        lengths += [n for w in self._parts for n in (bucket, COLUMNS * w)]
         self._places, size = aligned_ranges(lengths)
         self._ints = torch.zeros(size, dtype=torch.int32, device=device)
-        self.rows, self.seq_lens, *by_group = (self._ints[place] for place in self._places)
+        tiles, self.rows, self.seq_lens, *by_group = (self._ints[place] for place in self._places)
         self._new_pages, parts = by_group[::2], by_group[1::2]
-        for part in parts:
+        for part in (tiles, *parts):
             part.fill_(-1)
+        self._shared = None
+        if shares:
+            splits = rows.shared_splits(num_tiles)
+            num_slots = self._parts[0] + bucket * splits
+            self._shared = SharedPrefixes(tiles.view(-1, shared.COLUMNS), splits, num_slots)
         width = bucket + bucket % 2  # aligned, see `aligned_ranges`
         made = torch.zeros(2, width, dtype=torch.int64, device=device)
         token_ids, positions = made[:, :bucket].unbind(0)
@@ -165,27 +202,37 @@ class Lines:
                 max_seq_len=rows.max_len,
                 parts=part.view(-1, COLUMNS),
                 arrivals=arrivals,
+                shared=self._shared,
             )
             for table, part, arrivals in zip(rows.page_tables, parts, rows.arrivals, strict=True)
         )
         self.inputs = StepInputs(token_ids, positions, groups)
 
-    def upload(self, plan: StepPlan, caps: DeviceCaps) -> np.ndarray:
-        """Send a decode step's integers in one copy; returns its rows [S] int32."""
+    def upload(
+        self, plan: StepPlan, caps: DeviceCaps, groups: Sequence[PrefixGroup] = ()
+    ) -> np.ndarray:
+        """Send a decode step's integers in one copy; returns its rows [S] int32. `groups` share
+        prefixes, the most of one first."""
         host = pinned(tuple(self._ints.shape), torch.int32, caps)
         into = [host.numpy()[place] for place in self._places]
         count = len(plan.rows)
-        rows, seq_lens, *by_group = into
+        tiles, rows, seq_lens, *by_group = into
         rows[:count], rows[count:] = plan.rows, 0
         seq_lens[:count], seq_lens[count:] = plan.num_computed, 0
         seq_lens[:count] += 1
         for new_pages, entered in zip(by_group[::2], new_pages_of(plan, len(self._parts))):
             new_pages[:count], new_pages[count:] = entered, -1
         starts = np.arange(count + 1, dtype=np.int32)
+        seen = None
+        if self._shared is not None:
+            groups = _that_fit(groups, len(self._shared.tiles))
+            seen = shared.seen_elsewhere(groups, count, self._shared.splits)
         for group, parts in enumerate(by_group[1::2]):
-            planned = self._device_rows.plan_parts(group, starts, rows[:count], seq_lens[:count])
-            planned = planned.ravel()
-            parts[: len(planned)], parts[len(planned) :] = planned, -1
+            sequences = rows[:count], seq_lens[:count]
+            planned = self._device_rows.plan_parts(group, starts, *sequences, seen)
+            _fill(parts, planned)
+            if self._shared is not None:  # of the only group
+                _fill(tiles, shared.plan_tiles(groups, *sequences, planned, self._shared.splits))
         self._ints.copy_(host, non_blocking=True)
         return rows[:count].copy()
 
@@ -202,3 +249,15 @@ class Lines:
                 group.slots,
             )
         self.next_positions.copy_(self.seq_lens)
+
+
+def _fill(into: np.ndarray, lines: np.ndarray) -> None:
+    """`lines` and then padding."""
+    into[: lines.size], into[lines.size :] = lines.ravel(), -1
+
+
+def _that_fit(groups: Sequence[PrefixGroup], tiles: int) -> Sequence[PrefixGroup]:
+    """The first ones, of no more than so many tiles."""
+    while shared.num_tiles(groups) > tiles:
+        groups = groups[:-1]
+    return groups

@@ -204,19 +204,36 @@ class DeviceRows:
         )
 
     def plan_parts(
-        self, group: int, query_starts: np.ndarray, rows: np.ndarray, seq_lens: np.ndarray
+        self,
+        group: int,
+        query_starts: np.ndarray,
+        rows: np.ndarray,
+        seq_lens: np.ndarray,
+        seen: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> np.ndarray:
-        """The parts of a KV group's single-query sequences, none if attention wants none."""
+        """The parts of a KV group's single-query sequences, none if attention wants none. `seen` is
+        what `seen_elsewhere` says of keys that they share."""
         if self._by_parts is None:
             return np.empty((0, COLUMNS), dtype=np.int32)
         of = self.groups[group]
-        return self._by_parts.plan(query_starts, rows, seq_lens, of.window, _kv_heads(of))
+        sequences = query_starts, rows, seq_lens
+        return self._by_parts.plan(*sequences, of.window, _kv_heads(of), *(seen or (None, None)))
 
     def max_parts(self, group: int, num_sequences: int) -> int:
         """No plan of so many sequences has more parts."""
         if self._by_parts is None:
             return 0
         return self._by_parts.limit(num_sequences, _kv_heads(self.groups[group]))
+
+    @property
+    def may_share(self) -> bool:
+        """Whether attention can take keys that sequences share once for all of them."""
+        return self._by_parts is not None and [g.window for g in self.groups] == [None]
+
+    def shared_splits(self, tiles: int) -> int:
+        """Of so many tiles of shared keys, if they `may_share` any."""
+        assert self._by_parts is not None
+        return self._by_parts.splits(tiles, _kv_heads(self.groups[0]))
 
     def stage(
         self,

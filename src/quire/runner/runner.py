@@ -68,7 +68,11 @@ class Runner:
         if pool is not None:
             self._decode_graphs = DecodeGraphs(model, caches, rows, self._sampler, pool, caps)
             self._prompt_graphs = PromptGraphs(model, caches, rows, pool, caps)
-            kinds = self._decode_graphs.graphs, self._prompt_graphs.graphs
+            kinds = (
+                self._decode_graphs.graphs,
+                self._decode_graphs.shared_graphs,
+                self._prompt_graphs.graphs,
+            )
             self._captures = Captures(kinds, pool.missed, caps)
         self._pooler = Pooler()
         self._starts: dict[int, RowStart] = {}  # by row, while it runs

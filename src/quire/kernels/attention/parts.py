@@ -32,9 +32,10 @@ def plan_parts(
     seq_lens: np.ndarray,
     window: int | None,
     num_kv_heads: int,
-    num_cores: int,
     first_keys: np.ndarray | None = None,
     num_stored: np.ndarray | None = None,
+    *,
+    num_cores: int,
 ) -> np.ndarray:
     """[W, COLUMNS] int32: the parts of the sequences of one query, a sequence's in order.
 
