@@ -17,7 +17,7 @@ from quire.runner.graphs import Lines
 from quire.runner.prefixes import Prefixes
 from quire.runner.rows import DeviceRows
 
-CAPS = detect("cpu")
+CAPS = detect("auto")  # kernels run on a GPU, or in the interpreter
 PAGE = 16
 # By row: its pages. Rows 5, 1 and 6 share four, 0 and 3 two and 2 nothing.
 PAGES = {
@@ -86,8 +86,8 @@ def test_a_graph_attends_once_to_what_is_shared(known: Prefixes) -> None:
     lines = Lines(rows, 8, CAPS, shares=True)
     eager = rows.apply(decode_plan()).inputs.groups[0]
     torch.manual_seed(0)
-    q = torch.randn(8, 4, 16)
-    k_pages, v_pages = torch.randn(2, 24, 2, PAGE, 16)
+    q = torch.randn(8, 4, 16, device=CAPS.torch_device)
+    k_pages, v_pages = torch.randn(2, 24, 2, PAGE, 16, device=CAPS.torch_device)
     expected = reference_attention(q[:6], k_pages, v_pages, eager, 0.3, None, None)
     groups = known.groups(ROWS, decode_plan().num_computed)
     for shared in (groups, groups[1:], ()):  # a graph's next step may share less
