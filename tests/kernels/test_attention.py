@@ -21,6 +21,7 @@ from quire.kernels.attention.parts import (
     FIRST,
     FIRST_LINE,
     NUM_PARTS,
+    OWN,
     PART,
     ROW,
     SEQ_LEN,
@@ -516,10 +517,12 @@ def test_parts_cover_every_key_in_equal_shares(
         keys[-1] -= 1  # the new one is not read from a page
         tiles[of] = np.maximum(-(-keys // PART_KEYS), 1)
     programs = num_programs(len(lens), num_kv_heads, 132)
-    assert not parts[programs:, FIRST_LINE : END_LINE + 1].any()
+    assert not parts[programs:, FIRST_LINE:].any()
     assert parts[:, SLOT].tolist() == list(range(len(parts)))
     assert (parts[:, AWAITED] == parts[:, NUM_PARTS]).all()
-    lines = [range(*own) for own in parts[:programs, FIRST_LINE : END_LINE + 1]]
+    used = parts[:programs]
+    assert (used[:, OWN:] == parts[used[:, FIRST_LINE], :FIRST_LINE])[used[:, END_LINE] > 0].all()
+    lines = [range(*own) for own in used[:, FIRST_LINE : END_LINE + 1]]
     assert [line for own in lines for line in own] == list(range(len(parts)))
     work = [tiles[own].sum() for own in lines if own]
     assert max(work) - min(work) <= 1

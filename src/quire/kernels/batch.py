@@ -37,7 +37,7 @@ class AttentionBatch:
         host_query_lens, host_seq_lens: [S] int32, the same numbers on the host.
         max_query_len, max_seq_len: their maxima.
         memo: what an op works out of the above in the step's first layer, for the others.
-        parts: [W, 11] int32, how decode attention cuts the sequences of one query, as
+        parts: [W, 20] int32, how decode attention cuts the sequences of one query, as
             `attention.parts.plan_parts` has it; token -1 is padding. None where attention
             takes them like any others.
         arrivals: [R, K] int32 zeros beside `parts`; left zero.

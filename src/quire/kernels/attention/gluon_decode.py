@@ -44,7 +44,7 @@ FIRST, END = gl.constexpr(plan.FIRST), gl.constexpr(plan.END)
 PART, NUM_PARTS = gl.constexpr(plan.PART), gl.constexpr(plan.NUM_PARTS)
 FIRST_LINE, END_LINE = gl.constexpr(plan.FIRST_LINE), gl.constexpr(plan.END_LINE)
 SLOT, AWAITED = gl.constexpr(plan.SLOT), gl.constexpr(plan.AWAITED)
-COLUMNS = gl.constexpr(plan.COLUMNS)
+OWN, COLUMNS = gl.constexpr(plan.OWN), gl.constexpr(plan.COLUMNS)
 
 
 @gluon.jit
@@ -79,8 +79,8 @@ def _copy(
     stage = 0
     phase = 1
     first_line, end_line = lines
+    own = parts + gl.program_id(1) * COLUMNS + OWN
     for line in range(first_line, end_line):
-        own = parts + line * COLUMNS
         page_ids = page_table + gl.load(own + ROW).to(gl.int64) * table_stride
         low = gl.load(own + FIRST)
         high = gl.load(own + END)
@@ -102,6 +102,7 @@ def _copy(
             if stage == STAGES:
                 stage = 0
                 phase ^= 1
+        own = parts + (line + 1) * COLUMNS
 
 
 @gluon.jit
@@ -161,8 +162,8 @@ def _attend(
     stage = 0
     phase = 0
     first_line, end_line = lines
+    own = parts + gl.program_id(1) * COLUMNS + OWN
     for line in range(first_line, end_line):
-        own = parts + line * COLUMNS
         token = gl.load(own + TOKEN).to(gl.int64)
         row = gl.load(own + ROW)
         seq_len = gl.load(own + SEQ_LEN)
@@ -278,6 +279,7 @@ def _attend(
                     PARTS,
                     DIM,
                 )
+        own = parts + (line + 1) * COLUMNS
 
 
 @gluon.jit

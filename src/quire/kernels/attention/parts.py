@@ -16,14 +16,15 @@ import numpy as np
 from quire.kernels.attention import tuning
 
 # Columns of a part: the sequence's token in the step, its row in the page table, its length, the
-# part's keys [FIRST, END), its index among what is joined and their number.
-TOKEN, ROW, SEQ_LEN, FIRST, END, PART, NUM_PARTS = range(7)
+# part's keys [FIRST, END), its index among what is joined and their number, its slot, and how many
+# of the sequence's parts are worked on here.
+TOKEN, ROW, SEQ_LEN, FIRST, END, PART, NUM_PARTS, SLOT, AWAITED = range(9)
 # Program p of each KV head works on the lines [FIRST_LINE, END_LINE) that line p names. Were each
 # line to name the next, a program would wait for three loads between two sequences, not for one.
-FIRST_LINE, END_LINE = 7, 8
-# The part's slot, and how many of the sequence's parts are worked on here.
-SLOT, AWAITED = 9, 10
-COLUMNS = 11
+FIRST_LINE, END_LINE = 9, 10
+# Its first line is in line p itself, too, from column OWN on: no second load to wait for.
+OWN = 11
+COLUMNS = 20
 
 
 def plan_parts(
@@ -75,8 +76,6 @@ def plan_parts(
     low = np.maximum(begin, program * total // shares)
     high = np.minimum(end, (program + 1) * total // shares)
     parts = np.zeros((len(token), COLUMNS), dtype=np.int32)
-    parts[:, SLOT] = np.arange(len(token)) + slots_before
-    parts[:, AWAITED] = count
     parts[:, :FIRST_LINE] = np.array(
         (
             token,
@@ -86,10 +85,13 @@ def plan_parts(
             np.where(high == end, seq_len, first_key + (high - begin) * tuning.PART_KEYS),
             part + filled,
             count + filled,
+            np.arange(len(token)) + slots_before,
+            count,
         )
     ).T
     lines = np.append(np.flatnonzero(np.diff(program, prepend=-1)), len(token))
     parts[:shares, FIRST_LINE], parts[:shares, END_LINE] = lines[:-1], lines[1:]
+    parts[:shares, OWN:] = parts[lines[:-1], :FIRST_LINE]
     return parts
 
 
