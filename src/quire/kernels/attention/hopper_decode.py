@@ -44,7 +44,8 @@ def decode(
     members = triton.next_power_of_2(group)
     cores = num_cores(q.device)
     per_core = tuning.programs_per_core(num_tokens * num_kv_heads / cores)
-    ring = tuning.decode_ring(dim, k_pages.itemsize, per_core)
+    chain = chained(q) if num_tokens in tuning.CHAINED and k is not None else UNCHAINED
+    ring = tuning.decode_ring(dim, k_pages.itemsize, per_core, chain["PDL"])
     new_k, new_v = q if k is None else k, q if v is None else v
     if softcap is not None:
         scale *= 2 / softcap
@@ -100,5 +101,5 @@ def decode(
         COPY_REGISTERS=tuning.COPY_REGISTERS,
         num_warps=4,
         maxnreg=tuning.DECODE_REGISTERS,
-        **(chained(q) if num_tokens in tuning.CHAINED and k is not None else UNCHAINED),
+        **chain,
     )

@@ -18,8 +18,9 @@ MAX_HEADS = 4096
 DECODE_REGISTERS = 128
 COPY_REGISTERS = 72
 # Numbers of tokens whose decode attention is chained. H200, us a layer with the projections beside
-# it, chained or not: 1 token 8.0 and 7.4, 8 tokens 15.3 and 16.3, 32 45.0 and 46.1, 128 135.7 and
-# 136.8; beyond it was not timed.
+# it, chained or not: 1 token 8.0 and 7.4 (in a row of whole layers, where all others are chained,
+# 14.0 and 6.9), 8 tokens 15.3 and 16.3, 32 45.0 and 46.1, 128 135.7 and 136.8; beyond it was not
+# timed.
 CHAINED = range(2, 129)
 
 
@@ -52,14 +53,22 @@ class Ring:
     warps: int
 
 
-def decode_ring(head_dim: int, page_bytes: int, programs: int) -> Ring:
+def decode_ring(head_dim: int, page_bytes: int, programs: int, is_chained: bool) -> Ring:
     """For heads padded to `head_dim`, items of `page_bytes` and `programs` on a multiprocessor.
 
     96 KB, or what two have room for beside a tile of widened keys. H200, 8 bits, 64 KB and 96 KB:
     32 x 1060 64 and 45 us, 256 x 1060 246 and 338 (with 96 KB no two fit).
+
+    A chained program that is to be alone has 128 KB, so that it is: what starts early starts where
+    there is room first. H200, 1060 keys, us that attention adds to a row of whole layers of
+    Llama-8B with 128 and with 96 KB, behind a matmul that does not let it start early: 8 tokens
+    12.4 and 12.6, 32 tokens 35.8 and 36.6; that lets it at its beginning: 10.5 and 11.6, 33.8 and
+    39.6.
     """
     keys = 64 if head_dim <= 128 else 32
     size = 98304 if page_bytes > 1 or programs == 1 else 65536
+    if is_chained and page_bytes > 1 and programs == 1:
+        size = 131072
     return Ring(keys, size // (2 * page_bytes * keys * head_dim), 4)
 
 
