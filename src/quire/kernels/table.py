@@ -84,8 +84,8 @@ Stage = Callable[
 #   -> None
 Append = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 # plan_parts(query_starts [S + 1], rows [S], seq_lens [S], window, num_kv_heads, first_keys [S],
-#   num_stored [S]) -> [W, COLUMNS], int32 on the host: what `AttentionBatch.parts` is to hold; at most
-#   max_parts(S, num_kv_heads) lines. The last two are for keys that sequences share, else None.
+#   num_stored [S]) -> [W, COLUMNS], int32 on the host: what `AttentionBatch.parts` is to hold; at
+#   most max_parts(S, num_kv_heads) lines. The last two are for keys that are shared, else None.
 PlanParts = Callable[
     [
         np.ndarray,
