@@ -2,8 +2,8 @@
 // at hand from the first to the last.
 #include <cstring>
 
+#include "linear.h"
 #include "parallel.h"
-#include "quire.h"
 
 namespace quire::QUIRE_ISA {
 namespace {
@@ -14,24 +14,6 @@ struct Stream {
     const int64_t* positions;
     int64_t tokens, hidden;
 };
-
-// act(gate) * up if there is an activation.
-void multiply(const QuireLinear& w, const uint16_t* x, uint16_t* y, int64_t rows,
-              int64_t activation = 0) {
-    const auto* scale = static_cast<const uint16_t*>(w.scale);
-    switch (w.format) {
-        case 0:
-            return QUIRE_KERNEL(matmul_bf16)(x, w.inputs, w.data, w.bias, y, w.outputs, rows,
-                                             w.outputs, w.inputs, activation);
-        case 1:
-            return QUIRE_KERNEL(matmul_int8)(x, w.inputs, w.data,
-                                             static_cast<const float*>(w.scale), w.bias, y,
-                                             w.outputs, rows, w.outputs, w.inputs, activation);
-        default:
-            return QUIRE_KERNEL(matmul_int4)(x, w.inputs, w.data, scale, w.bias, y, w.outputs, rows,
-                                             w.outputs, w.inputs, w.group, activation);
-    }
-}
 
 // Adds the stream up and leaves the sublayer's input in `inner`.
 void enter(const QuireNorm& norm, const Stream& s) {

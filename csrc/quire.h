@@ -58,6 +58,27 @@ typedef struct {
     int64_t sequences, page_size, table_width;
 } QuireBatch;
 
+/* A decoder with the rows of a runner: what decodes a token of some of them. R rows; S is the most
+ * lines of a step, and size of what is working memory. */
+typedef struct {
+    const QuireLayer* layers;
+    QuireLinear embedding, head;
+    QuireNorm final_norm;
+    QuireBatch* batches;  /* of each KV group; what is in their arrays is working memory, but for
+                             the page tables and for query_lens, which are 1 */
+    int32_t* tokens;      /* [R, token_stride] */
+    const int32_t *rows, *seq_lens, *new_pages; /* [S], [S], [groups, S]: the step, as of `stage` */
+    const float *temperature, *top_p, *min_p;   /* [R] */
+    const int64_t *seed, *top_k;                /* [R] */
+    int64_t *token_ids, *positions, *next_positions, *line_seed; /* [S], as all below */
+    int32_t* line_top_k;
+    float *line_temperature, *line_top_p, *line_min_p;
+    uint16_t *x, *delta, *residual, *inner, *wide; /* [S, ...], as in `layers` */
+    uint16_t* logits; /* [S, vocabulary] */
+    int64_t count, groups, hidden, token_stride, most_lines;
+    float multiplier; /* of embeddings */
+} QuireDecoder;
+
 #ifdef QUIRE_ISA
 #define QUIRE_PASTE2(name, isa) quire_##name##_##isa
 #define QUIRE_PASTE(name, isa) QUIRE_PASTE2(name, isa)
@@ -145,6 +166,10 @@ QUIRE_API void QUIRE_KERNEL(layers)(const QuireLayer* layers, int64_t count,
                                     uint16_t* inner, uint16_t* wide, int64_t tokens,
                                     int64_t hidden);
 
+/* Rows `ids` [count] of a weight -> to [count, inputs]. */
+QUIRE_API void QUIRE_KERNEL(gather)(const QuireLinear* weight, const int64_t* ids, uint16_t* to,
+                                    int64_t count);
+
 /* A token for each row of logits [rows, size], rows `stride` apart, as kernels/sample says; the
  * other arrays are [rows]. */
 QUIRE_API void QUIRE_KERNEL(sample)(const void* logits, const float* temperature,
@@ -163,6 +188,10 @@ QUIRE_API void QUIRE_KERNEL(stage)(const int32_t* tokens, int32_t* page_table, c
 /* `sampled`, or 0 for what is negative, to place seq_lens of its row. */
 QUIRE_API void QUIRE_KERNEL(append)(int32_t* tokens, const int32_t* rows, const int64_t* seq_lens,
                                     const int64_t* sampled, int64_t lines, int64_t token_stride);
+
+/* A whole decode step of `lines` sequences: stage, gather, layers, the norm and the head, whose
+ * logits stay, sample and append. */
+QUIRE_API void QUIRE_KERNEL(decode)(const QuireDecoder* decoder, int64_t* sampled, int64_t lines);
 
 #endif /* QUIRE_ISA */
 

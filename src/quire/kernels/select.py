@@ -14,6 +14,7 @@ from quire.kernels.attention import cpp_attention, torch_attention
 from quire.kernels.attention import reference as attention_reference
 from quire.kernels.attention.parts import max_parts, plan_parts
 from quire.kernels.attention.shared import num_splits
+from quire.kernels.decode import cpp_decode
 from quire.kernels.experts import reference as experts_reference
 from quire.kernels.experts import torch_experts
 from quire.kernels.layers import cpp_layers
@@ -25,7 +26,6 @@ from quire.kernels.qkv import cpp_qkv
 from quire.kernels.qkv import reference as qkv_reference
 from quire.kernels.sample import cpp_sample, torch_sample
 from quire.kernels.sample import reference as sample_reference
-from quire.kernels.stage import cpp_stage
 from quire.kernels.stage import reference as stage_reference
 from quire.kernels.table import AttentionByParts, Ops
 from quire.platform.caps import DeviceCaps
@@ -70,7 +70,7 @@ def _announce(message: str) -> None:
 
 def reference_ops(reason: str) -> Ops:
     """Every op by its plain-torch reference, on any device torch has."""
-    others = ("reasons", "layers", "by_parts", "held")
+    others = ("reasons", "layers", "decode", "by_parts", "held")
     names = (field for field in Ops.__dataclass_fields__ if field not in others)
     return Ops(
         rms_norm=norm_reference.rms_norm,
@@ -120,7 +120,6 @@ def cpp_ops(library: Library, reason: str) -> Ops:
     """The C++ kernels for what they cover, on a CPU; torch for the rest."""
     fast = torch_ops(f"no C++ kernel; {reason}")
     rms_norm, add_rms_norm = cpp_norm.norms_of(library)
-    stage, append = cpp_stage.stage_of(library)
     reasons = {
         "rms_norm": f"C++: one pass over a row, bf16 and fp32; {reason}",
         "add_rms_norm": f"C++: addition and norm in one pass, bf16 and fp32; {reason}",
@@ -129,9 +128,9 @@ def cpp_ops(library: Library, reason: str) -> Ops:
         "linear": f"C++: bf16, int8 and int4 weights in panels; {reason}",
         "gated_act": f"C++: one pass over gate and up, bf16 and fp32; {reason}",
         "sample": f"C++: thresholds by search instead of a sort; {reason}",
-        "stage": f"C++: a decode step's inputs in one call; {reason}",
         "append": f"C++: one call; {reason}",
         "layers": f"C++: all in one call, where they are of the common kind in bf16; {reason}",
+        "decode": f"C++: a whole step in one call, of what `layers` takes; {reason}",
     }
     return replace(
         fast,
@@ -142,8 +141,8 @@ def cpp_ops(library: Library, reason: str) -> Ops:
         linear=cpp_matmul.linear_of(library),
         gated_act=cpp_activation.gated_act_of(library),
         sample=cpp_sample.sample_of(library),
-        stage=stage,
-        append=append,
+        append=cpp_decode.append_of(library),
+        decode=cpp_decode.decode_of(library),
         layers=cpp_layers.layers_of(library),
         reasons=fast.reasons | reasons,
         held=cpp_panels.held_in_panels,

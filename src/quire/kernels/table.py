@@ -174,6 +174,51 @@ Layers = Callable[[Sequence[LayerParts], Sequence[LayerCache]], RunLayers | None
 
 
 @dataclass(frozen=True, slots=True)
+class DecoderParts:
+    """A decoder of such layers: rows of `embedding` times `multiplier` enter the first."""
+
+    embedding: Layout
+    multiplier: float
+    layers: Sequence[LayerParts]
+    final_norm: NormParts
+    head: LinearParts
+
+
+@dataclass(frozen=True, slots=True)
+class RowTensors:
+    """What a runner holds of R rows: `tokens` [R, L] int32, a page table [R, M] int32 a KV group,
+    and for sampling [R] each, all but `seed` and `top_k` (int64) fp32."""
+
+    tokens: Tensor
+    page_tables: Sequence[Tensor]
+    page_size: int
+    temperature: Tensor
+    top_p: Tensor
+    min_p: Tensor
+    seed: Tensor
+    top_k: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeCall:
+    """Whole decode steps. The first n lines of `rows` [S], `seq_lens` [S] and `new_pages`
+    [groups, S], int32 on the host, are written, as of `stage`; run(n) draws and appends a token for
+    each, and returns them [n] int64. `logits` [S, V] and `positions` [S] int64, where the tokens
+    stand, are valid until the next run."""
+
+    rows: np.ndarray
+    seq_lens: np.ndarray
+    new_pages: np.ndarray
+    logits: Tensor
+    positions: Tensor
+    run: Callable[[int], Tensor]
+
+
+# decode(parts, caches, rows, S) -> steps of up to S sequences, None if that is not for such parts
+Decode = Callable[[DecoderParts, Sequence[LayerCache], RowTensors, int], DecodeCall | None]
+
+
+@dataclass(frozen=True, slots=True)
 class AttentionByParts:
     """Decode attention of its own, and how it wants single-query sequences planned."""
 
@@ -199,6 +244,7 @@ class Ops:
     append: Append
     reasons: dict[str, str]
     layers: Layers | None = None  # None where the decoder calls them one by one
+    decode: Decode | None = None  # None where a step's ops are called one by one
     by_parts: AttentionByParts | None = None  # None where attention needs no plan
     held: Held = lambda layout, _: layout
 

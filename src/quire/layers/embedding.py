@@ -38,9 +38,9 @@ class Embedder:
     ) -> None:
         self.table = Table(make, vocab_size, recipe.dim, make.table_layout)
         self.modules: dict[str, nn.Module] = {"embedding": self.table}
+        self.multiplier = multiplier = _multiplier(recipe, make.dtype)
         self._steps: list[_Step] = []
-        if recipe.multiplier != 1.0:
-            multiplier = _multiplier(recipe, make.dtype)
+        if multiplier != 1.0:
             self._steps.append(lambda x, _: x * multiplier)
         if recipe.dim != hidden_size:
             project = self.modules["project_in"] = Linear(make.dense, recipe.dim, hidden_size)
@@ -53,6 +53,11 @@ class Embedder:
         if recipe.norm is not None:
             norm = self.modules["embedding_norm"] = make_norm(recipe.norm, hidden_size, ops, make)
             self._steps.append(lambda x, _: norm(x))
+
+    @property
+    def plain(self) -> bool:
+        """Whether `table` and `multiplier` are all there is."""
+        return len(self._steps) == (self.multiplier != 1.0)
 
     def __call__(self, token_ids: Tensor, positions: Tensor) -> Tensor:
         x: Tensor = self.table(token_ids)  # [T, dim]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from quire.kernels.table import LinearParts
 from quire.layers.parameters import Maker, Weighted
 from quire.models.recipe import HeadRecipe
 
@@ -22,8 +23,8 @@ class Head(Weighted):
         )
         super().__init__(layout, tied)
         self.bias = make.empty(vocab_size) if recipe.bias else None
-        plain = recipe.multiplier == 1.0 and recipe.softcap is None
-        self.dtype = make.dtype if plain else torch.float32  # of the logits
+        self.plain = recipe.multiplier == 1.0 and recipe.softcap is None  # only the product
+        self.dtype = make.dtype if self.plain else torch.float32  # of the logits
         self._product = make.linear(layout, self.bias, None)
         self._steps: list[Callable[[Tensor], Tensor]] = []
         if recipe.multiplier != 1.0:
@@ -32,6 +33,9 @@ class Head(Weighted):
         if recipe.softcap is not None:
             cap = recipe.softcap
             self._steps.append(lambda logits: torch.tanh(logits / cap) * cap)
+
+    def parts(self) -> LinearParts:
+        return LinearParts(self.layout, self.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[n, dim] -> [n, V] in `dtype`."""

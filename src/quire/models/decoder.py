@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from quire.kernels.batch import AttentionBatch, LayerCache, StepInputs
-from quire.kernels.table import LayerParts, Layers, Ops, Rope, RunLayers
+from quire.kernels.table import DecoderParts, LayerParts, Ops, Rope, RunLayers
 from quire.layers.attention import Attention
 from quire.layers.embedding import Embedder
 from quire.layers.experts import Experts
@@ -182,7 +182,7 @@ class Decoder(nn.Module):
         """
         x = self._embed(inputs.token_ids, inputs.positions)
         if self._layers_op is not None and self._caches is not kv:
-            self._caches, self._together = kv, self._described(self._layers_op, kv)
+            self._caches, self._together = kv, self._layers_op(self._layer_parts(), kv)
         if self._together is not None:
             return self._leave(*self._together(x, inputs))[0]
         delta = residual = x
@@ -190,11 +190,21 @@ class Decoder(nn.Module):
             delta, residual = layer(delta, residual, inputs.positions, inputs.groups[group], cache)
         return self._leave(delta, residual)[0]
 
-    def _described(self, layers_op: Layers, kv: Sequence[LayerCache]) -> RunLayers | None:
-        """What runs all layers in one call, if the op is for layers and caches like these."""
+    def parts(self) -> DecoderParts | None:
+        """What the model is made of, if it is of the kind that `DecoderParts` stands for."""
+        layers, norm = self._layer_parts(), self.final_norm
+        if not (layers and isinstance(norm, RmsNorm) and self._embed.plain and self.head.plain):
+            return None
+        if not isinstance(self.project_out, nn.Identity):
+            return None
+        embedding, multiplier = self._embed.table.layout, self._embed.multiplier
+        return DecoderParts(embedding, multiplier, layers, norm.parts(), self.head.parts())
+
+    def _layer_parts(self) -> list[LayerParts]:
+        """Of every layer; of none if one is of another kind."""
         described = map(_parts, self.layers, self.recipe.layers, self._groups)
         parts = [layer for layer in described if layer is not None]
-        return layers_op(parts, kv) if len(parts) == len(self.layers) else None
+        return parts if len(parts) == len(self.layers) else []
 
     def scale_cache(self, scales: Mapping[int, tuple[float, float]]) -> None:
         """Hold keys and values of layers in the cache divided by (k_scale, v_scale)."""

@@ -92,6 +92,9 @@ class FallbackModel(nn.Module):
 
         return attend
 
+    def parts(self) -> None:
+        """No kernel knows a transformers module."""
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states [n, E] -> logits [n, V] float32."""
         made: Tensor = self._head(inputs_embeds=hidden[None], use_cache=False).logits

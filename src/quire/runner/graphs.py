@@ -28,34 +28,15 @@ from quire.kernels.batch import AttentionBatch, LayerCache, SharedPrefixes, Step
 from quire.platform.caps import DeviceCaps
 from quire.platform.streams import pinned
 from quire.runner.buckets import CapturePolicy, buckets, ladder
+from quire.runner.decode import DecodeOutput, Undrawn, is_decode, new_pages_of
 from quire.runner.graph_pool import BucketGraphs, GraphPool
 from quire.runner.model import Model
 from quire.runner.prefixes import Prefixes
-from quire.runner.rows import DeviceRows, aligned_ranges, is_decode, new_pages_of
+from quire.runner.rows import DeviceRows, aligned_ranges
 from quire.sampling.sampler import Sampler
 
 # A step's groups of shared prefixes may leave so many tiles partly empty.
 MORE_TILES = 4
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeOutput:
-    """A replayed step of S sequences. Valid until the next replay.
-
-    Args:
-        logits: [S, V].
-        token_ids: [S] int64, drawn by temperature and filters, already appended to their rows.
-        complete: whether that is all there is to sampling these sequences.
-        positions: [S] int64, where the tokens stand.
-        rows: [S] int32; host_rows the same on the host.
-    """
-
-    logits: Tensor
-    token_ids: Tensor
-    complete: bool
-    positions: Tensor
-    rows: Tensor
-    host_rows: np.ndarray
 
 
 class DecodeGraphs:
@@ -118,14 +99,11 @@ class DecodeGraphs:
         host_rows = lines.upload(plan, self._caps, groups)
         complete = self._step.sampler.refresh(host_rows)
         captured.graph.replay()
-        return DecodeOutput(
-            logits=self._logits[:count],
-            token_ids=captured.output[:count],
-            complete=complete,
-            positions=lines.next_positions[:count],
-            rows=lines.rows[:count],
-            host_rows=host_rows,
-        )
+        again = None
+        if not complete:
+            positions, rows = lines.next_positions[:count], lines.rows[:count]
+            again = Undrawn(self._logits[:count], positions, rows, host_rows)
+        return DecodeOutput(captured.output[:count], again)
 
     def _run(self, lines: "Lines") -> Tensor:
         """Token ids [bucket]."""

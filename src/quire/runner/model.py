@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from quire.kernels.batch import LayerCache, StepInputs
+from quire.kernels.table import DecoderParts
 
 
 class Model(Protocol):
@@ -23,6 +24,9 @@ class Model(Protocol):
 
     def forward(self, inputs: StepInputs, kv: Sequence[LayerCache]) -> Tensor:
         """Final hidden states [T, E]; writes the step's keys and values into `kv`."""
+
+    def parts(self) -> DecoderParts | None:
+        """What the op `decode` wants to know, if the model is of its kind."""
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[n, E] -> [n, V] in `logits_dtype`, a new tensor."""

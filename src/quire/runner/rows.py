@@ -32,8 +32,7 @@ class DeviceStep:
         inputs: what the model takes.
         sample_rows: [S'] host int32, rows that sample in this step.
         sample_lines: plan index of each of them.
-        sample_tokens: [S'] int64, index in [0, T) of each one's last computed token; None where
-            every token of the step is one.
+        sample_tokens: [S'] int64, index in [0, T) of each one's last computed token.
         sample_positions: [S'] int64, the position its next token will take.
         sample_rows_device: [S'] int32.
     """
@@ -41,7 +40,7 @@ class DeviceStep:
     inputs: StepInputs
     sample_rows: np.ndarray
     sample_lines: list[int]
-    sample_tokens: Tensor | None
+    sample_tokens: Tensor
     sample_positions: Tensor
     sample_rows_device: Tensor
 
@@ -83,8 +82,6 @@ class DeviceRows:
 
     def apply(self, plan: StepPlan) -> DeviceStep:
         """Bring the rows up to date with `plan` and build its inputs. One upload, no waiting."""
-        if is_decode(plan, self.page_size):
-            return self._apply_decode(plan)
         upload = _Upload()
         query_lens = np.array(plan.query_lens, dtype=np.int32)
         computed = np.array(plan.num_computed, dtype=np.int32)
@@ -138,40 +135,6 @@ class DeviceRows:
             sample_tokens=sample_tokens_d,
             sample_positions=sample_positions_d,
             sample_rows_device=sample_rows_d,
-        )
-
-    def _apply_decode(self, plan: StepPlan) -> DeviceStep:
-        """`apply` for what most steps are, in few operations: on a CPU each takes 5 to 30 us, as
-        its code has left the caches while the weights went through them."""
-        count, num_groups = len(plan.rows), len(self.groups)
-        rows = np.array(plan.rows, dtype=np.int32)
-        seq_lens = np.array(plan.num_computed, dtype=np.int32) + np.int32(1)
-        query_starts = np.arange(count + 1, dtype=np.int32)
-        upload = _Upload()
-        for array in (query_starts, seq_lens, rows):
-            upload.add(array)
-        for new_pages in new_pages_of(plan, num_groups):
-            upload.add(new_pages)
-        for group in range(num_groups):
-            upload.add(self.plan_parts(group, query_starts, rows, seq_lens).ravel())
-        query_starts_d, seq_lens_d, rows_d, *others = upload.send(self._caps, self._device)
-        width = count + count % 2  # aligned, see `aligned_ranges`
-        made = torch.empty(2 + num_groups, width, dtype=torch.int64, device=self._device)
-        token_ids, positions, *slots = made[:, :count].unbind(0)
-        for table, new_pages_d, group_slots in zip(self.page_tables, others, slots):
-            self.stage(table, rows_d, seq_lens_d, new_pages_d, token_ids, positions, group_slots)
-        parts = [part.view(-1, COLUMNS) for part in others[num_groups:]]
-        host = np.ones(count, dtype=np.int32), seq_lens
-        most = 1, max(plan.num_computed) + 1
-        sequences = query_starts_d, seq_lens_d, rows_d
-        groups = self._batches(sequences, slots, parts, host, most)
-        return DeviceStep(
-            inputs=StepInputs(token_ids, positions, groups),
-            sample_rows=rows,
-            sample_lines=list(range(count)),
-            sample_tokens=None,
-            sample_positions=positions + 1,
-            sample_rows_device=rows_d,
         )
 
     def _batches(
@@ -277,28 +240,6 @@ class DeviceRows:
         column = positions // self.page_size
         pages = table.view(-1)[token_rows * self.width + column].long()
         return pages * self.page_size + positions % self.page_size
-
-
-def is_decode(plan: StepPlan, page_size: int) -> bool:
-    """Whether every sequence computes one known token and samples, with at most the page of
-    that token new."""
-    if plan.starts or max(plan.query_lens) > 1 or not all(plan.samples):
-        return False
-    if not plan.pages:
-        return True
-    column = {row: at // page_size for row, at in zip(plan.rows, plan.num_computed)}
-    return all(
-        len(delta.page_ids) == 1 and column.get(delta.row) == delta.column for delta in plan.pages
-    )
-
-
-def new_pages_of(plan: StepPlan, num_groups: int) -> list[list[int]]:
-    """For each KV group the new page of each sequence of a decode step, -1 for none."""
-    entered = [[-1] * len(plan.rows) for _ in range(num_groups)]
-    lines = {row: line for line, row in enumerate(plan.rows)} if plan.pages else {}
-    for delta in plan.pages:
-        entered[delta.group][lines[delta.row]] = delta.page_ids[0]
-    return entered
 
 
 def _rounded(length: int) -> int:

@@ -19,8 +19,9 @@ from quire.kernels.table import Ops
 from quire.platform.caps import DeviceCaps
 from quire.platform.streams import Event
 from quire.runner.capturing import Captures
+from quire.runner.decode import DecodeCalls, DecodeOutput
 from quire.runner.graph_pool import GraphPool
-from quire.runner.graphs import DecodeGraphs, DecodeOutput
+from quire.runner.graphs import DecodeGraphs
 from quire.runner.model import Model
 from quire.runner.pooling import PooledLines, Pooler
 from quire.runner.prompt_graphs import MAX_TOKENS, PromptGraphs
@@ -63,6 +64,7 @@ class Runner:
         self._sampler = Sampler(
             vocab_size, rows.tokens.shape[0], torch.device(caps.torch_device), ops
         )
+        self._decode_calls = DecodeCalls.of(model, caches, rows, self._sampler, ops)
         self._pool = pool
         self._decode_graphs = self._prompt_graphs = self._captures = None
         if pool is not None:
@@ -103,7 +105,8 @@ class Runner:
             self._starts[start.row] = start
         for index, mask in plan.masks.items():
             self._sampler.set_mask(plan.rows[index], mask)
-        decoded = None if self._decode_graphs is None else self._decode_graphs.run(plan)
+        decode = self._decode_graphs or self._decode_calls
+        decoded = None if decode is None else decode.run(plan)
         if decoded is not None:
             return self._ticket(plan, list(range(len(plan.rows))), self._sampled(plan, decoded))
         step = self._rows.apply(plan)
@@ -112,10 +115,7 @@ class Runner:
             hidden = self._model.forward(step.inputs, self._caches)
         output = None
         if step.sample_lines:
-            sampled = step.sample_tokens
-            logits = self._model.logits(
-                hidden if sampled is None else hidden.index_select(0, sampled)
-            )
+            logits = self._model.logits(hidden.index_select(0, step.sample_tokens))
             output = self._sample(
                 plan, logits, step.sample_rows, step.sample_rows_device, step.sample_positions
             )
@@ -188,12 +188,11 @@ class Runner:
         return StepTicket(plan, sample_lines, output, sampled, prompt_logprobs or {}, pooled, event)
 
     def _sampled(self, plan: StepPlan, decoded: DecodeOutput) -> SamplerOutput:
-        """What a graph drew; drawn again where there is more to it than the graph knows."""
-        if decoded.complete:
+        """What was drawn; drawn again where there is more to it."""
+        again = decoded.undrawn
+        if again is None:
             return SamplerOutput(decoded.token_ids)
-        return self._sample(
-            plan, decoded.logits, decoded.host_rows, decoded.rows, decoded.positions
-        )
+        return self._sample(plan, again.logits, again.host_rows, again.rows, again.positions)
 
     def _sample(
         self,

@@ -121,6 +121,10 @@ class RowTable:
             self._device_integers.copy_(upload(self._integers, self.device))
             self._uploaded_version = self.version
 
+    def numbers(self) -> RowNumbers:
+        """Those of every row [R], as of the last `refresh`; `top_k` is int64."""
+        return RowNumbers._make([*self._device_floats, *self._device_integers])
+
     def gather(self, rows: Tensor) -> RowNumbers:
         """The numbers of `rows` [S] on the device, as of the last `refresh`."""
         floats = self._device_floats.index_select(1, rows).unbind(0)

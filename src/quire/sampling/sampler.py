@@ -90,6 +90,10 @@ class Sampler:
         self._table.refresh()
         return not self._table.features[rows].any()
 
+    def numbers(self) -> RowNumbers:
+        """See `RowTable.numbers`."""
+        return self._table.numbers()
+
     def draw(self, logits: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
         """Temperature, filters and the draw alone: what a CUDA graph can hold.
 

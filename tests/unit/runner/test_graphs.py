@@ -19,10 +19,11 @@ from quire.platform.detect import detect
 from quire.runner import graph_pool
 from quire.runner.buckets import CapturePolicy
 from quire.runner.capturing import Captures
+from quire.runner.decode import is_decode
 from quire.runner.graph_pool import SLACK, BucketGraphs, GraphPool, Recorded
 from quire.runner.graphs import DecodeGraphs, Lines
 from quire.runner.prompt_graphs import PromptGraphs, PromptInputs
-from quire.runner.rows import DeviceRows, is_decode
+from quire.runner.rows import DeviceRows
 from quire.sampling.sampler import Sampler
 
 if TYPE_CHECKING:

@@ -13,19 +13,12 @@ from torch import Tensor
 from quire.kernels.activation.cpp_activation import ACTIVATIONS
 from quire.kernels.attention import cpp_attention
 from quire.kernels.batch import AttentionBatch, LayerCache, StepInputs
-from quire.kernels.matmul import cpp_matmul
+from quire.kernels.matmul.cpp_panels import LinearStruct, Panels
 from quire.kernels.table import LayerParts, Layers, LinearParts, NormParts, RunLayers
 from quire.platform.native import FLOAT, POINTER, SIZE, Library
 
 
-class _Linear(ctypes.Structure):
-    _fields_ = [
-        *((name, POINTER) for name in ("data", "scale", "bias")),
-        *((name, SIZE) for name in ("format", "outputs", "inputs", "group")),
-    ]
-
-
-class _Norm(ctypes.Structure):
+class NormStruct(ctypes.Structure):
     _fields_ = [("weight", POINTER), ("eps", FLOAT), ("offset", FLOAT)]
 
 
@@ -40,19 +33,19 @@ _NORMS = (
 _SIZES = ("heads", "kv_heads", "head_dim", "rotary_dim", "interleaved", "window", "activation")
 
 
-class _Layer(ctypes.Structure):
-    """As csrc/quire.h has it."""
+class LayerStruct(ctypes.Structure):
+    """QuireLayer of csrc/quire.h, as the others are what it has by their names."""
 
     _fields_ = [
-        *((name, _Norm) for name in _NORMS),
-        *((name, _Linear) for name in ("qkv", "out", "gate_up", "down")),
+        *((name, NormStruct) for name in _NORMS),
+        *((name, LinearStruct) for name in ("qkv", "out", "gate_up", "down")),
         *((name, POINTER) for name in ("rope", "k_pages", "v_pages")),
         *((name, SIZE) for name in (*_SIZES, "page_stride", "head_stride", "batch")),
         *((name, FLOAT) for name in ("scale", "softcap")),
     ]
 
 
-class _Batch(ctypes.Structure):
+class BatchStruct(ctypes.Structure):
     _fields_ = [
         *((n, POINTER) for n in ("query_lens", "seq_lens", "rows", "page_table", "slots")),
         *((name, SIZE) for name in ("sequences", "page_size", "table_width")),
@@ -65,16 +58,13 @@ def layers_of(library: Library) -> Layers:
 
     def layers(parts: Sequence[LayerParts], caches: Sequence[LayerCache]) -> RunLayers | None:
         """None unless the kernels of each op take every one of the layers."""
-        if not parts or not all(map(_takes, parts, caches)):
+        described = describe(parts, caches)
+        if described is None:
             return None
-        inner = max(max(p.qkv.weight.shape[1], p.out.weight.shape[1]) for p in parts)
-        wide = max(max(p.qkv.weight.shape[0], p.down.weight.shape[1]) for p in parts)
-        described = (_Layer * len(parts))()
-        for to, layer, cache in zip(described, parts, caches, strict=True):
-            _describe(to, layer, cache)
+        inner, wide = widths(parts)
 
         def run(x: Tensor, inputs: StepInputs) -> tuple[Tensor, Tensor]:
-            batches = (_Batch * len(inputs.groups))(*map(_batch, inputs.groups))
+            batches = (BatchStruct * len(inputs.groups))(*map(_batch, inputs.groups))
             tokens, hidden = x.shape
             delta, residual = torch.empty_like(x), torch.empty_like(x)
             work = torch.empty(tokens * (inner + wide), dtype=x.dtype)
@@ -90,6 +80,23 @@ def layers_of(library: Library) -> Layers:
     return layers
 
 
+def describe(parts: Sequence[LayerParts], caches: Sequence[LayerCache]) -> Any | None:
+    """An array of `LayerStruct`; None if the kernels are not for such as these."""
+    if not parts or not all(map(_takes, parts, caches)):
+        return None
+    described = (LayerStruct * len(parts))()
+    for to, layer, cache in zip(described, parts, caches, strict=True):
+        _describe(to, layer, cache)
+    return described
+
+
+def widths(parts: Sequence[LayerParts]) -> tuple[int, int]:
+    """Values a token in the kernel's working memories `inner` and `wide`."""
+    inner = max(max(p.qkv.weight.shape[1], p.out.weight.shape[1]) for p in parts)
+    wide = max(max(p.qkv.weight.shape[0], p.down.weight.shape[1]) for p in parts)
+    return inner, wide
+
+
 def _takes(layer: LayerParts, cache: LayerCache) -> bool:
     norms = (
         layer.attention_norm, layer.attention_after_norm, layer.mlp_norm, layer.mlp_after_norm
@@ -102,20 +109,20 @@ def _takes(layer: LayerParts, cache: LayerCache) -> bool:
         all(pages.dtype == torch.bfloat16 for pages in cache)
         and cpp_attention.takes(torch.bfloat16, layer.head_dim)
         and all(vector.dtype == torch.bfloat16 for vector in vectors)
-        and all(cpp_matmul.format_of(linear.weight) is not None for linear in linears)
+        and all(isinstance(linear.weight, Panels) for linear in linears)
     )
 
 
 def _describe(to: Any, layer: LayerParts, cache: LayerCache) -> None:
     k_pages, v_pages = cache
-    to.attention_norm = _norm(layer.attention_norm)
-    to.attention_after_norm = _norm(layer.attention_after_norm)
-    to.mlp_norm, to.mlp_after_norm = _norm(layer.mlp_norm), _norm(layer.mlp_after_norm)
+    to.attention_norm = norm_struct(layer.attention_norm)
+    to.attention_after_norm = norm_struct(layer.attention_after_norm)
+    to.mlp_norm, to.mlp_after_norm = norm_struct(layer.mlp_norm), norm_struct(layer.mlp_after_norm)
     if (heads := layer.head_norm) is not None:
-        to.q_norm = _Norm(heads.q_weight.data_ptr(), heads.eps, heads.weight_offset)
-        to.k_norm = _Norm(heads.k_weight.data_ptr(), heads.eps, heads.weight_offset)
-    to.qkv, to.out, to.down = _linear(layer.qkv), _linear(layer.out), _linear(layer.down)
-    to.gate_up = _linear(layer.gate_up)
+        to.q_norm = NormStruct(heads.q_weight.data_ptr(), heads.eps, heads.weight_offset)
+        to.k_norm = NormStruct(heads.k_weight.data_ptr(), heads.eps, heads.weight_offset)
+    to.qkv, to.out = linear_struct(layer.qkv), linear_struct(layer.out)
+    to.gate_up, to.down = linear_struct(layer.gate_up), linear_struct(layer.down)
     to.gate_up.outputs //= 2
     if layer.rope is not None:
         to.rope = layer.rope.table.data_ptr()
@@ -127,24 +134,19 @@ def _describe(to: Any, layer: LayerParts, cache: LayerCache) -> None:
     to.scale, to.softcap, to.batch = layer.scale, layer.softcap or 0.0, layer.group
 
 
-def _norm(parts: NormParts | None) -> _Norm:
+def norm_struct(parts: NormParts | None) -> NormStruct:
     if parts is None:
-        return _Norm()
-    return _Norm(parts.weight.data_ptr(), parts.eps, parts.weight_offset)
+        return NormStruct()
+    return NormStruct(parts.weight.data_ptr(), parts.eps, parts.weight_offset)
 
 
-def _linear(parts: LinearParts) -> _Linear:
-    known = cpp_matmul.format_of(parts.weight)
-    assert known is not None
-    number, group = known
-    outputs, inputs = parts.weight.shape
-    data, *scale = (tensor.data_ptr() for tensor in parts.weight.tensors().values())
-    bias = None if parts.bias is None else parts.bias.data_ptr()
-    return _Linear(data, scale[0] if scale else None, bias, number, outputs, inputs, group)
+def linear_struct(parts: LinearParts) -> LinearStruct:
+    assert isinstance(parts.weight, Panels)
+    return parts.weight.described(parts.bias)
 
 
-def _batch(batch: AttentionBatch) -> _Batch:
-    return _Batch(
+def _batch(batch: AttentionBatch) -> BatchStruct:
+    return BatchStruct(
         batch.host_query_lens.__array_interface__["data"][0],  # .ctypes.data takes 30 us, cold
         batch.seq_lens.data_ptr(),
         batch.rows.data_ptr(),

@@ -18,18 +18,6 @@ from quire.quant.layouts.int4_group import GROUP
 from quire.quant.layouts.layout import Layout
 
 
-def format_of(weight: Layout) -> tuple[int, int] | None:
-    """What csrc/quire.h calls the weight: format and group; None if there is no kernel for it."""
-    match weight:
-        case DensePanels():
-            return 0, 0
-        case Int8Panels():
-            return 1, 0
-        case Int4Panels():
-            return 2, GROUP
-    return None
-
-
 def linear_of(library: Library) -> Linear:
     """`linear` with the library's kernels."""
     dense = library.kernel("matmul_bf16", POINTER, SIZE, *[POINTER] * 3, *[SIZE] * 5)

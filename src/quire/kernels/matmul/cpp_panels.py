@@ -4,18 +4,28 @@ A panel is 32 outputs whose words lie side by side at each step along the inputs
 The values are to the last bit those of the layouts these stand in for.
 """
 
+import ctypes
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from quire.platform.native import POINTER, SIZE, open_library
+from quire.platform.native import POINTER, SIZE, Library, open_library
 from quire.quant.layouts.int4_group import GROUP, Int4Group
 from quire.quant.layouts.layout import Dense, Layout
 from quire.quant.layouts.per_channel import Int8Channel
 
 PANEL = 32
+
+
+class LinearStruct(ctypes.Structure):
+    """QuireLinear of csrc/quire.h."""
+
+    _fields_ = [
+        *((name, POINTER) for name in ("data", "scale", "bias")),
+        *((name, SIZE) for name in ("format", "outputs", "inputs", "group")),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +36,7 @@ class Panels:
     shape: tuple[int, int]
 
     PER_WORD: ClassVar[int]
+    FORMAT: ClassVar[int]  # what csrc/quire.h calls it
     dtype: ClassVar[torch.dtype] = torch.bfloat16
 
     def tensors(self) -> dict[str, Tensor]:
@@ -38,18 +49,30 @@ class Panels:
         return self.rows(torch.arange(self.shape[0]))
 
     def rows(self, ids: Tensor) -> Tensor:
-        raise NotImplementedError
+        made = torch.empty((len(ids), self.shape[1]), dtype=self.dtype)
+        gather = _library().kernel("gather", *[POINTER] * 3, SIZE)
+        ids, described = ids.contiguous(), self.described(None)
+        gather(ctypes.addressof(described), ids.data_ptr(), made.data_ptr(), len(ids))
+        return made
 
-    def _words(self, ids: Tensor) -> Tensor:
-        """[n, steps] int32 of those outputs."""
-        return self.weight[ids // PANEL, :, ids % PANEL]
+    def described(self, bias: Tensor | None) -> LinearStruct:
+        """For kernels that take a whole linear layer."""
+        data, *scale = (tensor.data_ptr() for tensor in self.tensors().values())
+        return LinearStruct(
+            data,
+            scale[0] if scale else None,
+            None if bias is None else bias.data_ptr(),
+            self.FORMAT,
+            *self.shape,
+            GROUP,
+        )
 
 
 class DensePanels(Panels):
     """Two bfloat16 a word. A panel takes the place of its 32 rows: no second memory."""
 
     __slots__ = ()
-    PER_WORD = 2
+    PER_WORD, FORMAT = 2, 0
 
     @classmethod
     def empty(cls, outputs: int, inputs: int, dtype: torch.dtype, device: torch.device) -> Self:
@@ -64,9 +87,6 @@ class DensePanels(Panels):
     def fill(self, dense: Tensor) -> None:
         _pack("pack_bf16", dense, self.weight, sizes=self.shape)
 
-    def rows(self, ids: Tensor) -> Tensor:
-        return self._words(ids).view(self.dtype)[:, : self.shape[1]]
-
 
 @dataclass(frozen=True, slots=True)
 class Int8Panels(Panels):
@@ -74,7 +94,7 @@ class Int8Panels(Panels):
 
     scale: Tensor
 
-    PER_WORD = 4
+    PER_WORD, FORMAT = 4, 1
 
     @classmethod
     def empty(cls, outputs: int, inputs: int, dtype: torch.dtype, device: torch.device) -> Self:
@@ -87,10 +107,6 @@ class Int8Panels(Panels):
     def fill(self, dense: Tensor) -> None:
         _pack("pack_int8", dense, self.weight, self.scale, sizes=self.shape)
 
-    def rows(self, ids: Tensor) -> Tensor:
-        integers = self._words(ids).view(torch.uint8)[:, : self.shape[1]].float() - 128
-        return (integers * self.scale[ids].unsqueeze(1)).to(self.dtype)
-
 
 @dataclass(frozen=True, slots=True)
 class Int4Panels(Panels):
@@ -99,7 +115,7 @@ class Int4Panels(Panels):
 
     scale: Tensor
 
-    PER_WORD = 8
+    PER_WORD, FORMAT = 8, 2
 
     @classmethod
     def empty(cls, outputs: int, inputs: int, dtype: torch.dtype, device: torch.device) -> Self:
@@ -113,13 +129,6 @@ class Int4Panels(Panels):
 
     def fill(self, dense: Tensor) -> None:
         _pack("pack_int4", dense, self.weight, self.scale, sizes=(*self.shape, GROUP))
-
-    def rows(self, ids: Tensor) -> Tensor:
-        halves = self._words(ids).view(torch.uint8).unflatten(1, (-1, 4))
-        integers = torch.cat((halves & 15, halves >> 4), dim=2).float() - 8
-        scale = self.scale[ids // PANEL, :, ids % PANEL].float()  # [n, groups]
-        groups = integers.view(len(ids), -1, GROUP) * scale.unsqueeze(2)
-        return groups.flatten(1)[:, : self.shape[1]].to(self.dtype)
 
 
 def held_in_panels(layout: type[Layout], dtype: torch.dtype) -> type[Layout]:
@@ -136,9 +145,13 @@ def _empty_words(outputs: int, steps: int) -> Tensor:
     return torch.empty((-(-outputs // PANEL), steps, PANEL), dtype=torch.int32)
 
 
-def _pack(kernel: str, dense: Tensor, *made: Tensor, sizes: tuple[int, ...]) -> None:
+def _library() -> Library:
     library, missing = open_library()
     assert library is not None, missing
-    pack = library.kernel(kernel, *[POINTER] * (1 + len(made)), *[SIZE] * len(sizes))
+    return library
+
+
+def _pack(kernel: str, dense: Tensor, *made: Tensor, sizes: tuple[int, ...]) -> None:
+    pack = _library().kernel(kernel, *[POINTER] * (1 + len(made)), *[SIZE] * len(sizes))
     dense = dense.contiguous()
     pack(dense.data_ptr(), *[tensor.data_ptr() for tensor in made], *sizes)

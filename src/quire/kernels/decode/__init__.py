@@ -1,0 +1,1 @@
+"""A whole decode step in one call, where the device has one."""
