@@ -9,13 +9,15 @@ namespace quire::QUIRE_ISA {
 namespace {
 
 void stage(const QuireDecoder& d, int64_t lines) {
+    for (int64_t i = 0; i < lines; ++i) d.seq_lens[i] = d.computed[i] + 1;
     for (int64_t group = 0; group < d.groups; ++group) {
         QuireBatch& batch = d.batches[group];
+        int32_t* const new_pages = d.new_pages + group * d.most_lines;
         batch.sequences = lines;
         QUIRE_KERNEL(stage)(d.tokens, const_cast<int32_t*>(batch.page_table), d.rows, d.seq_lens,
-                            d.new_pages + group * d.most_lines, d.token_ids, d.positions,
-                            const_cast<int64_t*>(batch.slots), lines, d.token_stride,
-                            batch.table_width, batch.page_size);
+                            new_pages, d.token_ids, d.positions, const_cast<int64_t*>(batch.slots),
+                            lines, d.token_stride, batch.table_width, batch.page_size);
+        for (int64_t i = 0; i < lines; ++i) new_pages[i] = -1;
     }
 }
 

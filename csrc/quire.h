@@ -67,10 +67,12 @@ typedef struct {
     QuireBatch* batches;  /* of each KV group; what is in their arrays is working memory, but for
                              the page tables and for query_lens, which are 1 */
     int32_t* tokens;      /* [R, token_stride] */
-    const int32_t *rows, *seq_lens, *new_pages; /* [S], [S], [groups, S]: the step, as of `stage` */
+    const int32_t *rows, *computed; /* [S]: the step's rows, and the positions of their tokens */
+    int32_t* new_pages;             /* [groups, S], as of `stage`; -1 after the step */
     const float *temperature, *top_p, *min_p;   /* [R] */
     const int64_t *seed, *top_k;                /* [R] */
-    int64_t *token_ids, *positions, *next_positions, *line_seed; /* [S], as all below */
+    int32_t* seq_lens; /* [S], as all below */
+    int64_t *token_ids, *positions, *next_positions, *line_seed;
     int32_t* line_top_k;
     float *line_temperature, *line_top_p, *line_min_p;
     uint16_t *x, *delta, *residual, *inner, *wide; /* [S, ...], as in `layers` */

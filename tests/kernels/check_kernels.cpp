@@ -239,14 +239,14 @@ std::vector<int64_t> run_decode(int64_t format, int first, int end) {
     const Linear table(format, kVocabulary, kVocabulary, Layer::kHidden);
     const auto norm = floats(Layer::kHidden);
     const int64_t lines = end - first;
-    const int32_t all_rows[] = {2, 0, 1}, all_lens[] = {7, 4, 9}, all_pages[] = {-1, -1, 5};
+    const int32_t all_rows[] = {2, 0, 1}, stands[] = {6, 3, 8}, all_pages[] = {-1, -1, 5};
     Buffer<int32_t> tokens(kRows * kLength), page_table(kRows * kWidth), ones(lines), rows(lines),
-        lens(lines), new_pages(lines), top_ks(lines);
+        computed(lines), lens(lines), new_pages(lines), top_ks(lines);
     for (int64_t i = 0; i < tokens.size; ++i) tokens[i] = static_cast<int32_t>(i % kVocabulary);
     const int32_t held[] = {0, -1, -1, 1, 2, -1, 3, 4, -1};
     std::memcpy(page_table.get(), held, sizeof held);
     for (int64_t i = 0; i < lines; ++i) {
-        ones[i] = 1, rows[i] = all_rows[first + i], lens[i] = all_lens[first + i];
+        ones[i] = 1, rows[i] = all_rows[first + i], computed[i] = stands[first + i];
         new_pages[i] = all_pages[first + i];
     }
     const float temperature[] = {0.0f, 1.0f, 0.7f}, top_p[] = {1.0f, 0.9f, 1.0f}, min_p[kRows] = {};
@@ -262,7 +262,8 @@ std::vector<int64_t> run_decode(int64_t format, int first, int end) {
                      Layer::kPage, kWidth};
     const QuireDecoder decoder{
         layers, table.given, table.given, {norm.get(), 1e-5f, 0.0f}, &batch, tokens.get(),
-        rows.get(), lens.get(), new_pages.get(), temperature, top_p, min_p, seed, top_k, ids.get(),
+        rows.get(), computed.get(), new_pages.get(), temperature, top_p, min_p, seed, top_k,
+        lens.get(), ids.get(),
         positions.get(), next.get(), seeds.get(), top_ks.get(), temperatures.get(), top_ps.get(),
         min_ps.get(), x.get(), delta.get(), residual.get(), inner.get(), wide.get(), logits.get(), 2,
         1, Layer::kHidden, kLength, lines, 1.5f};

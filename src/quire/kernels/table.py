@@ -201,13 +201,16 @@ class RowTensors:
 
 @dataclass(frozen=True, slots=True)
 class DecodeCall:
-    """Whole decode steps. The first n lines of `rows` [S], `seq_lens` [S] and `new_pages`
-    [groups, S], int32 on the host, are written, as of `stage`; run(n) draws and appends a token for
-    each, and returns them [n] int64. `logits` [S, V] and `positions` [S] int64, where the tokens
-    stand, are valid until the next run."""
+    """Whole decode steps of up to S sequences.
 
-    rows: np.ndarray
-    seq_lens: np.ndarray
+    Args:
+        step: [2, S] int32: rows, and the positions of the tokens to compute.
+        new_pages: [groups, S] int32: what is not -1 enters the page table first, and is -1 then.
+        logits: [S, V]; positions: [S] int64, where the next tokens stand. Both until the next run.
+        run: of the first n -> their next tokens [n] int64, drawn and appended.
+    """
+
+    step: np.ndarray
     new_pages: np.ndarray
     logits: Tensor
     positions: Tensor

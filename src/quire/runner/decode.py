@@ -61,16 +61,16 @@ class DecodeCalls:
         if not plan.rows or not is_decode(plan, self._rows.page_size):
             return None
         call, count = self._call, len(plan.rows)
-        rows, seq_lens = call.rows[:count], call.seq_lens[:count]
-        rows[:], seq_lens[:] = plan.rows, plan.num_computed
-        seq_lens += 1
-        call.new_pages[:, :count] = new_pages_of(plan, len(call.new_pages))
-        complete = self._sampler.refresh(rows)
+        call.step[:, :count] = plan.rows, plan.num_computed
+        if plan.pages:
+            call.new_pages[:, :count] = new_pages_of(plan, len(call.new_pages))
+        complete = self._sampler.refresh(plan.rows)
         token_ids = call.run(count)
         if complete:
             return DecodeOutput(token_ids, None)
-        positions, rows_then = call.positions[:count], rows.copy()
-        again = Undrawn(call.logits[:count], positions, torch.from_numpy(rows_then), rows_then)
+        rows = np.array(plan.rows, dtype=np.int32)
+        positions = call.positions[:count]
+        again = Undrawn(call.logits[:count], positions, torch.from_numpy(rows), rows)
         return DecodeOutput(token_ids, again)
 
 

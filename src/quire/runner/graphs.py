@@ -97,7 +97,7 @@ class DecodeGraphs:
             return None
         lines = captured.inputs
         host_rows = lines.upload(plan, self._caps, groups)
-        complete = self._step.sampler.refresh(host_rows)
+        complete = self._step.sampler.refresh(plan.rows)
         captured.graph.replay()
         again = None
         if not complete:

@@ -182,8 +182,10 @@ class Runner:
         prompt_logprobs: dict[int, list[LogprobTensors]] | None = None,
         pooled: PooledLines | None = None,
     ) -> StepTicket:
-        # torch pins the destination of such a copy, so it is queued and not waited for.
-        sampled = None if output is None else output.token_ids.to("cpu", non_blocking=True)
+        sampled = None if output is None else output.token_ids
+        if sampled is not None and self.caps.kind != "cpu":
+            # torch pins the destination of such a copy, so it is queued and not waited for.
+            sampled = sampled.to("cpu", non_blocking=True)
         event = Event(self.caps)
         return StepTicket(plan, sample_lines, output, sampled, prompt_logprobs or {}, pooled, event)
 

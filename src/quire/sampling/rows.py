@@ -77,6 +77,7 @@ class RowTable:
         self.device = device
         self.version = 0
         self.features = np.zeros(num_rows, dtype=np.int64)  # Feature bits
+        self.special: set[int] = set()  # the rows that have any
         self.extras: list[RowExtras | None] = [None] * num_rows
         self.mask = TokenMask(num_rows, vocab_size, device)
         self._allowed: dict[int, np.ndarray] = {}  # row -> the mask of its allowed_token_ids
@@ -95,7 +96,8 @@ class RowTable:
         self._integers[:, row] = _integers(start, self.vocab_size)
         extras = _extras(start, self.vocab_size)
         self.extras[row] = extras
-        self.features[row] = _features(params, extras)
+        self.features[row] = features = _features(params, extras)
+        (self.special.add if features else self.special.discard)(row)
         self._allowed.pop(row, None)
         if params.allowed_token_ids is not None:
             self._allowed[row] = pack(params.allowed_token_ids, self.vocab_size)
@@ -112,6 +114,7 @@ class RowTable:
         self.version += 1
         self.extras[row] = None
         self.features[row] = Feature.NONE
+        self.special.discard(row)
         self._allowed.pop(row, None)
 
     def refresh(self) -> None:

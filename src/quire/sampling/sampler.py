@@ -19,6 +19,7 @@ A steady batch uploads nothing. The sampler keeps no token history: whatever dep
 tokens is computed from the rows' token ids on the device.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -85,10 +86,10 @@ class Sampler:
         """What a row with a grammar may sample next: [ceil(V / 32)] int32, see `token_mask`."""
         self._table.set_mask(row, mask)
 
-    def refresh(self, rows: np.ndarray) -> bool:
-        """Make `draw` right for `rows` [S]; False if they need what only `sample` does."""
+    def refresh(self, rows: Sequence[int]) -> bool:
+        """Make `draw` right for `rows`; False if they need what only `sample` does."""
         self._table.refresh()
-        return not self._table.features[rows].any()
+        return self._table.special.isdisjoint(rows)
 
     def numbers(self) -> RowNumbers:
         """See `RowTable.numbers`."""

@@ -38,8 +38,9 @@ class _Decoder(ctypes.Structure):
         ("layers", POINTER),
         *((name, LinearStruct) for name in ("embedding", "head")),
         ("final_norm", NormStruct),
-        *((n, POINTER) for n in ("batches", "tokens", "rows", "seq_lens", "new_pages")),
+        *((n, POINTER) for n in ("batches", "tokens", "rows", "computed", "new_pages")),
         *((n, POINTER) for n in ("temperature", "top_p", "min_p", "seed", "top_k")),
+        ("seq_lens", POINTER),
         *((name, POINTER) for names in _MADE.values() for name in names),
         *((n, POINTER) for n in ("x", "delta", "residual", "inner", "wide", "logits")),
         *((n, SIZE) for n in ("count", "groups", "hidden", "token_stride", "most_lines")),
@@ -60,12 +61,13 @@ def decode_of(library: Library) -> Decode:
         if layers is None or not all(isinstance(weight, Panels) for weight in weights):
             return None
         groups = len(rows.page_tables)
-        step = np.zeros((2 + groups, most), dtype=np.int32)  # rows, seq_lens, new pages
-        rows_at, seq_lens_at, new_pages_at, *_ = (line.ctypes.data for line in step)
+        step, new_pages = np.zeros((2, most), dtype=np.int32), np.full((groups, most), -1, np.int32)
+        seq_lens = np.empty(most, dtype=np.int32)
         ones, slots = np.ones(most, dtype=np.int32), np.empty((groups, most), dtype=np.int64)
         batches = (BatchStruct * groups)()
         for batch, table, slot in zip(batches, rows.page_tables, slots, strict=True):
-            batch.query_lens, batch.seq_lens, batch.rows = ones.ctypes.data, seq_lens_at, rows_at
+            batch.query_lens, batch.rows = ones.ctypes.data, step.ctypes.data
+            batch.seq_lens = seq_lens.ctypes.data
             batch.page_table, batch.table_width = table.data_ptr(), table.stride(0)
             batch.slots, batch.page_size = slot.ctypes.data, rows.page_size
         memory = _working_memory(parts, most)
@@ -76,9 +78,10 @@ def decode_of(library: Library) -> Decode:
             final_norm=norm_struct(parts.final_norm),
             batches=ctypes.addressof(batches),
             tokens=rows.tokens.data_ptr(),
-            rows=rows_at,
-            seq_lens=seq_lens_at,
-            new_pages=new_pages_at,
+            rows=step.ctypes.data,
+            computed=step[1].ctypes.data,
+            new_pages=new_pages.ctypes.data,
+            seq_lens=seq_lens.ctypes.data,
             temperature=rows.temperature.data_ptr(),
             top_p=rows.top_p.data_ptr(),
             min_p=rows.min_p.data_ptr(),
@@ -92,7 +95,7 @@ def decode_of(library: Library) -> Decode:
             most_lines=most,
             multiplier=parts.multiplier,
         )
-        held = (layers, batches, ones, slots, memory, parts, caches, rows)  # by address above
+        held = (layers, batches, ones, seq_lens, slots, memory, parts, caches, rows)  # by address
 
         def run(count: int, _: object = held) -> Tensor:
             tokens = torch.empty(count, dtype=torch.int64)
@@ -100,7 +103,7 @@ def decode_of(library: Library) -> Decode:
             return tokens
 
         logits, positions = memory["logits"], memory["next_positions"]
-        return DecodeCall(step[0], step[1], step[2:], logits, positions, run)
+        return DecodeCall(step, new_pages, logits, positions, run)
 
     return decode
 
