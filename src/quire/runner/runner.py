@@ -130,7 +130,7 @@ class Runner:
         assert self._pool is not None
         for start in plan.starts:
             self._sampler.start(start)
-        self._sampler.refresh(np.array(plan.rows))
+        self._sampler.refresh(plan.rows)
         step = self._rows.apply(plan)
         sampled = step.sample_tokens
         assert sampled is not None
