@@ -44,6 +44,10 @@ class Executor(Protocol):
     def submit(self, plan: StepPlan) -> Ticket:
         """Queue a step; does not wait for it."""
 
+    @property
+    def is_preparing(self) -> bool:
+        """Whether another thread prepares later steps now, which may hold `submit` up."""
+
     def shutdown(self) -> None:
         """Free the device's memory. The executor is unusable afterwards."""
 
@@ -127,6 +131,9 @@ class EngineCore:
     def time_left(self) -> float:
         """Seconds that `step` may wait for requests, while the device is busy (see `Pace`)."""
         if not self._in_flight or self._scheduler.has_waiting:
+            return 0.0
+        assert self._executor is not None  # as steps are in flight
+        if self._executor.is_preparing:
             return 0.0
         return self._pace.left(len(self._in_flight[0][0].rows))
 

@@ -24,6 +24,10 @@ class InProcessExecutor:
         """Queue a step on the device; does not wait for it."""
         return self.worker.runner.submit(plan)
 
+    @property
+    def is_preparing(self) -> bool:
+        return self.worker.runner.is_capturing
+
     def shutdown(self) -> None:
         """Free the model and its cache. May be called again."""
         if self._worker is not None:

@@ -17,6 +17,8 @@ logger = logging.getLogger("quire")
 
 # Seconds without a step after which there is time for what no step has missed.
 IDLE = 0.03
+# Seconds between two captures while there are steps: their threads share the interpreter.
+PAUSE = 0.2
 
 
 class Captures:
@@ -27,6 +29,7 @@ class Captures:
     ) -> None:
         """`missed` is set when there may be something to capture."""
         self._kinds, self._missed, self._caps = kinds, missed, caps
+        self.busy = False  # with a capture, or the kernels of one
         self._num_steps = self._num_seen = 0
         self._closed = threading.Event()
         self._compiles_ahead = False
@@ -57,8 +60,9 @@ class Captures:
 
     def capture_next(self) -> bool:
         """Capture one graph; False if there is none to capture, now or later."""
-        idle = self._num_steps == self._num_seen
+        idle = not self.stepping
         self._num_seen = self._num_steps
+        self.busy = True
         try:
             if idle and not self._compiles_ahead:  # all at once, not one graph's after the other's
                 self._compiles_ahead = True
@@ -70,6 +74,13 @@ class Captures:
                 self._error = error
                 logger.error("a CUDA graph's capture failed: %s", error)
             return False
+        finally:
+            self.busy = False
+
+    @property
+    def stepping(self) -> bool:
+        """Whether steps were submitted since the last look for something to capture."""
+        return self._num_steps != self._num_seen
 
 
 @torch.inference_mode()
@@ -88,7 +99,9 @@ def _capture(
         if owner is None or closed.is_set():
             return
         more = owner.capture_next()
+        pause = PAUSE if owner.stepping else 0.0
         del owner
+        closed.wait(pause)
 
 
 def _stop(thread: threading.Thread, missed: threading.Event, closed: threading.Event) -> None:

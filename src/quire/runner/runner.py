@@ -167,6 +167,11 @@ class Runner:
         if self._captures is not None:
             self._captures.start()
 
+    @property
+    def is_capturing(self) -> bool:
+        """Whether another thread captures a graph now."""
+        return self._captures is not None and self._captures.busy
+
     def close(self) -> None:
         """Wait for the threads; no step may follow."""
         if self._captures is not None:
