@@ -5,9 +5,10 @@ from torch import Tensor
 
 from quire.kernels.attention import tuning
 from quire.kernels.attention.gluon_decode import decode_kernel
-from quire.kernels.attention.hopper_prefill import LOG2_E, fits, num_cores
+from quire.kernels.attention.hopper_prefill import LOG2_E, fits
 from quire.kernels.attention.parts import num_programs
 from quire.kernels.batch import AttentionBatch
+from quire.kernels.hopper import num_cores
 from quire.kernels.table import HeadNorm, Rope
 from quire.kernels.triton_chain import UNCHAINED, chained
 

@@ -1,6 +1,5 @@
 """When prompts take Hopper's attention kernel (`gluon_prefill`), and its launch."""
 
-import functools
 from typing import cast
 
 import torch
@@ -9,19 +8,10 @@ from torch import Tensor
 from quire.kernels.attention import blocks
 from quire.kernels.attention.gluon_prefill import prefill_kernel
 from quire.kernels.batch import AttentionBatch
+from quire.kernels.hopper import num_cores
 from quire.kernels.sizes import power_of_2
 
 LOG2_E = 1.4426950408889634
-
-
-@functools.cache
-def num_cores(device: torch.device) -> int:
-    """Multiprocessors of a Hopper, 0 of anything else."""
-    if device.type != "cuda" or torch.version.cuda is None:
-        return 0
-    if torch.cuda.get_device_capability(device) != (9, 0):
-        return 0
-    return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
 def serves(q: Tensor, k_pages: Tensor, max_query_len: int) -> bool:

@@ -12,7 +12,7 @@ import triton
 from torch import Tensor
 
 from quire.kernels.activation.triton_activation import gated_act
-from quire.kernels.matmul import gluon_many_rows, reference
+from quire.kernels.matmul import hopper_matmul, reference
 from quire.kernels.matmul.triton_few_rows import few_rows_kernel
 from quire.kernels.matmul.triton_fp8 import fp8_kernel, quantize_rows_kernel
 from quire.kernels.matmul.triton_one_row import one_row_kernel
@@ -52,11 +52,11 @@ def _by_tokens(
 ) -> Callable[[Tensor], Tensor]:
     num_rows, depth = layer.weight.shape
     size = layer.weight.element_size()
-    cores = gluon_many_rows.prepare(layer.weight, layer.activation)
+    cores = hopper_matmul.prepare(layer.weight, layer.activation)
 
     def product(x: Tensor) -> Tensor:
         shared = shared_tile(x.shape[0], num_rows, depth * size, size == 1, cores)
-        if shared is not None and gluon_many_rows.fits(x):
+        if shared is not None and hopper_matmul.fits(x):
             return layer.run_shared(x, shared)
         tile = choose(x.shape[0], num_rows)
         return library(x) if tile is None else layer.run(x, tile)
@@ -139,7 +139,7 @@ class _Layer:
         scales = None
         if self.scale is not None:
             x, scales = self._quantize(x)
-        gluon_many_rows.many_rows(
+        hopper_matmul.many_rows(
             x, scales, self.weight, self.scale, self.bias, self.activation, tile, out
         )
         return out
