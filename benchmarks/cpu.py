@@ -107,6 +107,8 @@ def main() -> None:
     parser.add_argument("--llama-cpp", type=Path, help="a folder with a build of llama.cpp")
     parser.add_argument("--turns", type=int, default=1)
     given = parser.parse_args()
+    # vLLM's share of memory for keys and values, GiB: by itself it takes more than 24 GiB leave.
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
     end_children_when_terminated()
     chosen = [row for row in ROWS if any(fnmatch.fnmatch(row.name, one) for one in given.only)]
     threads = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))

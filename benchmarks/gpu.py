@@ -1,6 +1,6 @@
 """Every row of the H200's tables in one sitting: ours, vLLM, SGLang, the limit and the bar.
 
-    python benchmarks/gpu.py                                   # all rows, about 7 minutes
+    python benchmarks/gpu.py                                   # all rows, about 10 minutes
     python benchmarks/gpu.py --only "llama-8b/*" "*served*"    # some, by name
     python benchmarks/gpu.py --size tiny                       # all of it on a CPU: does it work
 

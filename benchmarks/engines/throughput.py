@@ -83,8 +83,10 @@ class Throughput:
 
     def step(self, batch: int, context: int, steps: int) -> float:
         """Seconds a decode step: long runs less short ones, which are all prefill."""
-        short = min(self.seconds([(context, 1)] * batch) for _ in range(1 if batch > 32 else 2))
-        long = min(self.seconds([(context, steps + 1)] * batch) for _ in range(2))
+        short, long = (
+            min(self.seconds([(context, outputs)] * batch) for _ in range(2))
+            for outputs in (1, steps + 1)
+        )
         return (long - short) / steps
 
     def prefill(self, prompts: int, length: int) -> float:

@@ -1,7 +1,7 @@
 """Fixtures of the kernel tests: the device, the implementations, tolerances, ragged batches."""
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from quire.kernels.attention.parts import plan_parts
 from quire.kernels.batch import AttentionBatch
 from quire.kernels.select import cpp_ops, reference_ops, torch_ops, triton_ops
 from quire.kernels.table import Ops
-from quire.platform.native import open_library, usable_sets
+from quire.platform.native import open_library, set_threads, usable_sets
 
 # (absolute, relative) against the reference on the same inputs. fp32 differs by the order of
 # additions; the 16-bit types by that and one rounding of the result.
@@ -67,6 +67,21 @@ def native_ops() -> Ops:
     if torch.cuda.is_available():
         return triton_ops(8, "test")
     return torch_ops("test") if LIBRARY is None else cpp_ops(LIBRARY, "test")
+
+
+@pytest.fixture(params=[] if LIBRARY is None else usable_sets(LIBRARY.handle))
+def kernels(request: pytest.FixtureRequest) -> Ops:
+    """The C++ kernels of each instruction set that this CPU has."""
+    assert LIBRARY is not None
+    return cpp_ops(replace(LIBRARY, isa=request.param), "test")
+
+
+@pytest.fixture(params=[1, 3])
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Of the C++ kernels, one and more than there may be cores."""
+    set_threads(request.param)
+    yield
+    set_threads(torch.get_num_threads())
 
 
 @pytest.fixture

@@ -55,19 +55,6 @@ PLAIN = (
 WITH_LOGPROBS = (*PLAIN[:2], SamplingParams(temperature=0.7, logprobs=3))
 
 
-@pytest.fixture(params=SETS)
-def kernels(request: pytest.FixtureRequest) -> Ops:
-    assert LIBRARY is not None
-    return cpp_ops(replace(LIBRARY, isa=request.param), "test")
-
-
-@pytest.fixture(params=[1, 3])
-def threads(request: pytest.FixtureRequest) -> Iterator[None]:
-    native.set_threads(request.param)
-    yield
-    native.set_threads(torch.get_num_threads())
-
-
 def plans(params: tuple[SamplingParams, ...]) -> Iterator[StepPlan]:
     """Three prompts, then steps of all of them, of two, and of one; pages as they need them."""
     lengths = {2: 5, 0: 16, 3: 11}

@@ -1,6 +1,6 @@
 """All layers in one call give the bits that they give one by one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -55,19 +55,6 @@ ONE_BY_ONE: dict[str, dict[str, Any]] = {
     },
     "small heads": {"architectures": ["LlamaForCausalLM"], "head_dim": 16},
 }
-
-
-@pytest.fixture(params=SETS)
-def kernels(request: pytest.FixtureRequest) -> Ops:
-    assert LIBRARY is not None
-    return cpp_ops(replace(LIBRARY, isa=request.param), "test")
-
-
-@pytest.fixture(params=[1, 3])
-def threads(request: pytest.FixtureRequest) -> Iterator[None]:
-    native.set_threads(request.param)
-    yield
-    native.set_threads(torch.get_num_threads())
 
 
 def decoder(

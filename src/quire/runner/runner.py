@@ -132,12 +132,10 @@ class Runner:
             self._sampler.start(start)
         self._sampler.refresh(plan.rows)
         step = self._rows.apply(plan)
-        sampled = step.sample_tokens
-        assert sampled is not None
 
         def forward() -> Tensor:
             hidden = self._model.forward(step.inputs, self._caches)
-            logits = self._model.logits(hidden.index_select(0, sampled))
+            logits = self._model.logits(hidden.index_select(0, step.sample_tokens))
             rows, positions = step.sample_rows_device, step.sample_positions
             token_ids = self._sampler.draw(logits, rows, positions)
             self._rows.append(rows, positions, token_ids)

@@ -77,7 +77,8 @@ def start_worker(config: EngineConfig, progress: ProgressOption = True) -> Worke
     resolved = resolve(config, ModelFacts(recipe.dtype, recipe.max_position), caps)
     for choice in resolved.choices:
         logger.debug("%s", choice)
-    ops, compiler = select_ops(caps), open_compiler(caps)
+    ops = select_ops(caps)
+    compiler = None if config.device.enforce_eager else open_compiler(caps)
     logger.debug("ops:\n%s", ops.explain())
     dtype = torch_dtype(resolved.dtype)
     in_8_bits = is_8_bit(resolved.kv_cache_dtype)
@@ -100,7 +101,8 @@ def start_worker(config: EngineConfig, progress: ProgressOption = True) -> Worke
     )
     weight_bytes = _weight_bytes(model)
     groups = recipe.kv_groups(resolved.kv_cache_dtype)
-    if not model.capturable or config.device.enforce_eager:
+    if compiler is not None and not model.capturable:
+        compiler.close()
         compiler = None
     sizes = _Sizes(config, resolved, groups, ops, caps, compiler)
     peak, capture_peak = sizes.activation_peak(model, recipe.vocab_size)

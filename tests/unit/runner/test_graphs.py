@@ -16,7 +16,7 @@ from quire.kernels.select import reference_ops, triton_ops
 from quire.models.decoder import Decoder
 from quire.models.families import recipe_from_config
 from quire.platform.detect import detect
-from quire.runner import graph_pool
+from quire.runner import capturing, graph_pool
 from quire.runner.buckets import CapturePolicy
 from quire.runner.capturing import Captures
 from quire.runner.decode import is_decode
@@ -258,6 +258,35 @@ def test_what_steps_miss_is_captured_beside_them_and_the_rest_when_there_are_non
     wait_until(lambda: graphs.choose(7) is not None)  # no step is submitted
     captures.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "quire-captures"]
+
+
+def test_captures_under_load_are_apart_and_say_that_they_are_under_way(
+    free: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free(SLACK + 1000)
+    monkeypatch.setattr(capturing, "PAUSE", 0.2)
+    began, may_end = [], threading.Event()
+
+    def step(bucket: int) -> torch.Tensor:
+        began.append(time.monotonic())
+        may_end.wait(5.0)
+        return torch.zeros(bucket)
+
+    captures, graphs = captures_of(step)
+    assert not captures.busy
+    captures.start()
+
+    def missing() -> bool:
+        captures.note_step()
+        return graphs.choose(3) is None or graphs.choose(7) is None
+
+    wait_until(lambda: missing() and captures.busy)
+    captures.note_step()
+    may_end.set()
+    wait_until(lambda: not missing() and not captures.busy)
+    captures.close()
+    first, second = began
+    assert second - first >= 0.2
 
 
 def test_the_thread_ends_when_nobody_holds_it() -> None:
