@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from quire.core.errors import ConfigError
 from quire.platform import native
 from quire.platform.native import POINTER, SIZE, Library
 
@@ -74,6 +75,11 @@ def test_kernels_run_on_arm(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_library_of_other_sources_says_what_to_do(library: Library) -> None:
+    with pytest.raises(ConfigError, match="lacks 'newest'; install Quire again"):
+        library.kernel("newest", SIZE)
 
 
 def test_a_call_costs_little(library: Library) -> None:

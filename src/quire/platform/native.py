@@ -16,6 +16,8 @@ from typing import Any
 
 import torch  # brings the OpenMP runtime into the process
 
+from quire.core.errors import ConfigError
+
 POINTER = ctypes.c_void_p
 SIZE = ctypes.c_int64
 FLOAT = ctypes.c_float
@@ -31,8 +33,18 @@ class Library:
 
     def kernel(self, name: str, *types: Any) -> Callable[..., None]:
         """quire_<name> for the instruction set, taking arguments of `types`: POINTER (an integer
-        or None), SIZE, FLOAT. A call costs less than 1 us; the interpreter lock is let go."""
-        function = self.handle[f"quire_{name}_{self.isa}"]
+        or None), SIZE, FLOAT. A call costs less than 1 us; the interpreter lock is let go.
+
+        Raises:
+            ConfigError: the library has none of that name.
+        """
+        try:
+            function = self.handle[f"quire_{name}_{self.isa}"]
+        except AttributeError:
+            raise ConfigError(
+                f"Quire's C++ library was built from other sources than its Python code, it lacks "
+                f"{name!r}; install Quire again"
+            ) from None
         function.argtypes = types
         function.restype = None
         return function
