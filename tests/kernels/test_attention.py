@@ -33,7 +33,7 @@ from quire.kernels.attention.parts import (
 )
 from quire.kernels.attention.reference import attention as reference_attention
 from quire.kernels.attention.shared import PrefixGroup, num_tiles, plan_tiles, seen_elsewhere
-from quire.kernels.attention.tuning import PART_KEYS, decode_ring
+from quire.kernels.attention.tuning import DECODE_KEYS, PART_KEYS, decode_stages
 from quire.kernels.batch import SharedPrefixes
 from quire.kernels.select import triton_ops
 from quire.kernels.table import HeadNorm, Ops, Rope
@@ -530,6 +530,6 @@ def test_parts_cover_every_key_in_equal_shares(
 
 @pytest.mark.parametrize("head_dim", [64, 128, 256])
 def test_chained_programs_that_are_to_be_alone_fit_alone(head_dim: int) -> None:
-    ring = decode_ring(head_dim, 2, programs=1, is_chained=True)
-    size = 2 * 2 * ring.stages * ring.keys * head_dim
+    stages = decode_stages(head_dim, 2, programs=1, is_chained=True)
+    size = 2 * 2 * stages * DECODE_KEYS * head_dim
     assert size + 16384 <= 232448 < 2 * size  # bytes of shared memory on Hopper

@@ -19,7 +19,7 @@ the norms' chaining saves 2.1 of 87.6 and the matmuls' would cost 2.4.
 
 Attention is chained where `attention.tuning.CHAINED` says. Let in at the start of the matmul
 ahead, with 96 KB a program, it takes 2 us less at 8 tokens and that one 0.5 more; at 32 both take
-1.5 to 2 more. With 128 KB (`attention.tuning.decode_ring`), nothing else chained, both together
+1.5 to 2 more. With 128 KB (`attention.tuning.decode_stages`), nothing else chained, both together
 take 1.9, 1.3 and 1.9 less at 8, 16 and 32 tokens; all chained, this has not been timed.
 """
 

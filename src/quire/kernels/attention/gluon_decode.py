@@ -4,8 +4,12 @@ What `triton_decode` computes, by programs that stay: each takes an equal share 
 (`parts`), whole sequences and pieces of two, one after the other. Its warps are specialised: some
 copy keys and values into a ring in shared memory (cp.async, since a page may hold any number of
 tokens) as far ahead as there is room, into the next sequences too; four prepare the heads and
-multiply (mma), so that neither the page table, nor a sequence's heads, nor storing what comes out
+multiply (wgmma), so that neither the page table, nor a sequence's heads, nor storing what comes out
 keeps the memory waiting. The program that finishes a sequence's last part joins them.
+
+The tensor cores' long side are keys and dimensions, which they read where the copies put them, and
+the few heads of a group, padded to 8, their short one. Heads as the long side, padded to 16, with
+keys and values in registers (mma), took as long but 10% more energy: 689 W instead of 630.
 
 In a chained launch (`triton_chain`) the copies start while the projection of q, k and v still
 runs: the keys and values of earlier steps are no output of it.
@@ -16,17 +20,22 @@ Bytes: keys and values of every visible token once, 2 * K * D * itemsize each; a
 has 96 or 192 KB of them on their way, where latency times bandwidth is about 40.
 H200 (4.29 TB/s), bf16, 32 / 8 heads of 128, 1060 tokens each, in a CUDA graph with cold L2, the
 launch included, us and share of the bandwidth: 1 sequence 6.7, 8 14.5 = 56%, 32 39 = 83%, 128
-138 = 94%, 256 266 = 97%; one of 16,000 22 = 69%. 8 bits, where widening takes as long as reading:
-128 128 = 50%, 256 246 = 53%.
+130 = 99%, 256 257 = 100%; one of 16,000 22 = 69%. 8 bits, where widening takes as long as reading:
+128 128 = 50%, 256 246 = 53%. (Those of less than 128, and of 8 bits, from before wgmma.)
 """
 
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
-from triton.experimental.gluon.language.nvidia.ampere import async_copy, mma_v2
-from triton.experimental.gluon.language.nvidia.hopper import mbarrier
+from triton.experimental.gluon.language.nvidia.hopper import (
+    async_copy,
+    fence_async_shared,
+    mbarrier,
+    warpgroup_mma,
+)
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from quire.kernels.attention import parts as plan
+from quire.kernels.attention import tuning
 from quire.kernels.attention.gluon_join import join_parts
 from quire.kernels.qkv.triton_heads import prepared_heads, stored
 
@@ -42,6 +51,8 @@ except ImportError:  # Triton 3.6
 TOKEN, ROW, SEQ_LEN = gl.constexpr(plan.TOKEN), gl.constexpr(plan.ROW), gl.constexpr(plan.SEQ_LEN)
 FIRST, END = gl.constexpr(plan.FIRST), gl.constexpr(plan.END)
 PART, NUM_PARTS = gl.constexpr(plan.PART), gl.constexpr(plan.NUM_PARTS)
+KEYS = gl.constexpr(tuning.DECODE_KEYS)
+COPY_WARPS, COPY_REGISTERS = gl.constexpr(4), gl.constexpr(72)  # the latter of each thread
 FIRST_LINE, END_LINE = gl.constexpr(plan.FIRST_LINE), gl.constexpr(plan.END_LINE)
 SLOT, AWAITED = gl.constexpr(plan.SLOT), gl.constexpr(plan.AWAITED)
 OWN, COLUMNS = gl.constexpr(plan.OWN), gl.constexpr(plan.COLUMNS)
@@ -61,18 +72,21 @@ def _copy(
     PADDED: gl.constexpr,
     PAGE_SIZE: gl.constexpr,
     STAGES: gl.constexpr,
-    KEYS: gl.constexpr,
     DIM: gl.constexpr,
-    WARPS: gl.constexpr,
 ) -> None:
     k_tiles, v_tiles, k_full, v_full, empty = ring
     table_stride, page_stride, slot_stride = strides
     WIDTH: gl.constexpr = 128 // k_pages.dtype.element_ty.primitive_bitwidth
     layout: gl.constexpr = gl.BlockedLayout(
-        [1, WIDTH], [32 * WIDTH // DIM, DIM // WIDTH], [WARPS, 1], [1, 0]
+        [1, WIDTH], [32 * WIDTH // DIM, DIM // WIDTH], [COPY_WARPS, 1], [1, 0]
     )
-    lane = gl.arange(0, KEYS, gl.SliceLayout(1, layout))
+    # Unsigned, which takes half the instructions: they are what a multiprocessor is busy with.
+    lane = gl.arange(0, KEYS, gl.SliceLayout(1, layout)).to(gl.uint32)
+    page_stride = page_stride.to(gl.uint32).to(gl.uint64)
+    slot_stride = slot_stride.to(gl.uint32)
     dims = gl.arange(0, DIM, gl.SliceLayout(0, layout))
+    k_dims = k_pages + dims[None, :]
+    v_dims = v_pages + dims[None, :]
     mask = None
     if PADDED:
         mask = (lane >= 0)[:, None] & (dims < head_dim)[None, :]
@@ -86,17 +100,17 @@ def _copy(
         high = gl.load(own + END)
         if PREPARE:  # the new key does not come from its page
             high = gl.minimum(high, gl.load(own + SEQ_LEN) - 1)
-        last = gl.maximum(high - 1, 0)
-        page = gl.load(page_ids + gl.minimum(low + lane, last) // PAGE_SIZE)
+        last = gl.maximum(high - 1, 0).to(gl.uint32)
+        page = gl.load(page_ids + gl.minimum(low.to(gl.uint32) + lane, last) // PAGE_SIZE)
         for start in range(low, high, KEYS):
-            keys = gl.minimum(start + lane, last)
-            place = page.to(gl.int64) * page_stride + keys % PAGE_SIZE * slot_stride
-            offsets = place[:, None] + dims[None, :]
-            page = gl.load(page_ids + gl.minimum(start + KEYS + lane, last) // PAGE_SIZE)
+            keys = start.to(gl.uint32) + lane
+            place = page.to(gl.uint32).to(gl.uint64) * page_stride
+            place += gl.minimum(keys, last) % PAGE_SIZE * slot_stride
+            page = gl.load(page_ids + gl.minimum(keys + KEYS, last) // PAGE_SIZE)
             mbarrier.wait(empty.index(stage), phase)
-            async_load(k_tiles.index(stage), k_pages + offsets, mask)
+            async_load(k_tiles.index(stage), k_dims + place[:, None], mask)
             async_copy.mbarrier_arrive(k_full.index(stage), increment_count=False)
-            async_load(v_tiles.index(stage), v_pages + offsets, mask)
+            async_load(v_tiles.index(stage), v_dims + place[:, None], mask)
             async_copy.mbarrier_arrive(v_full.index(stage), increment_count=False)
             stage += 1
             if stage == STAGES:
@@ -119,6 +133,7 @@ def _attend(
     strides: gl.tuple,
     numbers: gl.tuple,
     q_tile: gl.tensor,
+    weight_tile: gl.tensor,
     wide_tile: gl.tensor,
     ring: gl.tuple,
     PREPARE: gl.constexpr,
@@ -132,7 +147,6 @@ def _attend(
     PAGE_SIZE: gl.constexpr,
     QUERIES: gl.constexpr,
     STAGES: gl.constexpr,
-    KEYS: gl.constexpr,
     DIM: gl.constexpr,
     MEMBERS: gl.constexpr,
     PARTS: gl.constexpr,
@@ -149,16 +163,18 @@ def _attend(
     page_dtype: gl.constexpr = k_pages.dtype.element_ty
     dtype: gl.constexpr = q_tile.dtype
     loads: gl.constexpr = gl.BlockedLayout([1, 8], [256 // DIM, DIM // 8], [4, 1], [1, 0])
-    mma: gl.constexpr = gl.NVMMADistributedLayout([2, 0], [1, 4], [16, 8])
-    left: gl.constexpr = gl.DotOperandLayout(0, mma, 2)
-    right: gl.constexpr = gl.DotOperandLayout(1, mma, 2)
+    # Scores are [KEYS, QUERIES] and sums [DIM, QUERIES]: the tensor cores' long side are the keys
+    # and the dimensions, and a group's few heads their short one.
+    mma: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, QUERIES, 16])
     member = gl.arange(0, QUERIES, gl.SliceLayout(1, loads))[:, None]
     dim = gl.arange(0, DIM, gl.SliceLayout(0, loads))[None, :]
-    column = gl.arange(0, KEYS, gl.SliceLayout(0, mma))[None, :]
-    out_member = gl.arange(0, QUERIES, gl.SliceLayout(1, mma))
-    out_dim = gl.arange(0, DIM, gl.SliceLayout(0, mma))
+    key = gl.arange(0, KEYS, gl.SliceLayout(1, mma))[:, None]
+    out_member = gl.arange(0, QUERIES, gl.SliceLayout(0, mma))
+    out_dim = gl.arange(0, DIM, gl.SliceLayout(1, mma))
     out_inside = out_dim < head_dim
-    out_mask = (out_member < GROUP)[:, None] & out_inside[None, :]
+    out_mask = out_inside[:, None] & (out_member < GROUP)[None, :]
+    queries = q_tile.permute((1, 0))
+    zeros = gl.full([KEYS, QUERIES], 0.0, gl.float32, mma)
     stage = 0
     phase = 0
     first_line, end_line = lines
@@ -211,39 +227,44 @@ def _attend(
             wide = gl.minimum(gl.maximum(heads.to(gl.float32), -65504.0), 65504.0)
             heads = gl.where(member == GROUP, new_key.to(gl.float32), wide).to(dtype)
         q_tile.store(heads)
-        queries = q_tile.load(left)
-        maximum = gl.full([QUERIES], float("-inf"), gl.float32, gl.SliceLayout(1, mma))
-        sums = gl.full([QUERIES, KEYS], 0.0, gl.float32, mma)
-        acc = gl.full([QUERIES, DIM], 0.0, gl.float32, mma)
+        fence_async_shared()
+        # A column that is no head's has no weights.
+        maximum = gl.where(out_member < GROUP, float("-inf"), 1e30)
+        sums = gl.full([KEYS, QUERIES], 0.0, gl.float32, mma)
+        acc = gl.full([DIM, QUERIES], 0.0, gl.float32, mma)
         if PREPARE:  # noqa: SIM102 (a compile-time branch)
             if part == num_parts - 1:
                 place = page.to(gl.int64) * page_stride + at % PAGE_SIZE * slot_stride
                 new_line = (member == GROUP) & (dim < head_dim)
                 gl.store(k_pages + place + (0 * member + dim), new_key, mask=new_line)
                 gl.store(v_pages + place + out_dim, new_value, mask=out_inside)
-                pairs = q_tile.permute((1, 0)).load(right)
-                pairs = mma_v2(queries, pairs, gl.full([QUERIES, QUERIES], 0.0, gl.float32, mma))
-                others = gl.arange(0, QUERIES, gl.SliceLayout(0, mma))[None, :] != GROUP
-                pairs = _capped(pairs, scale, SOFTCAP)
+                wide = heads.to(gl.float32)
+                last_key = gl.sum(gl.where(member == GROUP, wide, 0.0), axis=0)
+                scores = gl.sum(wide * last_key[None, :], axis=1)
+                scores = gl.convert_layout(_capped(scores, scale, SOFTCAP), out_member.type.layout)
                 factor = softcap if SOFTCAP else scale
-                maximum = gl.max(gl.where(others, float("-inf"), pairs), axis=1) * factor
-                sums += gl.where(column == 0, 1.0, 0.0)
-                acc += new_value.to(gl.float32)[None, :]
+                maximum = gl.where(out_member < GROUP, scores * factor, 1e30)
+                sums += gl.where((key == 0) & (out_member < GROUP)[None, :], 1.0, 0.0)
+                acc += gl.where(
+                    (out_member < GROUP)[None, :], new_value.to(gl.float32)[:, None], 0.0
+                )
         for start in range(low, high, KEYS):
             mbarrier.wait(k_full.index(stage), phase)
-            keys = _widened(k_tiles.index(stage), wide_tile).permute((1, 0)).load(right)
-            scores = mma_v2(queries, keys, gl.full([QUERIES, KEYS], 0.0, gl.float32, mma))
+            keys = _widened(k_tiles.index(stage), wide_tile)
+            fence_async_shared()  # what was copied is to be read by the tensor cores
+            scores = warpgroup_mma(keys, queries, zeros, use_acc=False)
             scores = _capped(scores, scale, SOFTCAP)
             factor = softcap if SOFTCAP else scale
-            scores = gl.where(start + column < high, scores, float("-inf"))
-            new_maximum = gl.maximum(maximum, gl.max(scores, axis=1) * factor)
-            weights = gl.exp2(scores * factor - new_maximum[:, None])
-            shrink = gl.exp2(maximum - new_maximum)[:, None]
+            scores = gl.where(start + key < high, scores, float("-inf"))
+            new_maximum = gl.maximum(maximum, gl.max(scores, axis=0) * factor)
+            weights = gl.exp2(scores * factor - new_maximum[None, :])
+            shrink = gl.exp2(maximum - new_maximum)[None, :]
             sums = sums * shrink + weights
+            weight_tile.permute((1, 0)).store(weights.to(dtype))
             mbarrier.wait(v_full.index(stage), phase)
-            values = _widened(v_tiles.index(stage), wide_tile).load(right)
-            weights = gl.convert_layout(weights.to(dtype), left)
-            acc = mma_v2(weights, values, acc * shrink)
+            values = _widened(v_tiles.index(stage), wide_tile)
+            fence_async_shared()
+            acc = warpgroup_mma(values.permute((1, 0)), weight_tile.permute((1, 0)), acc * shrink)
             maximum = new_maximum
             barrier()
             mbarrier.arrive(empty.index(stage))
@@ -251,15 +272,15 @@ def _attend(
             if stage == STAGES:
                 stage = 0
                 phase ^= 1
-        total = gl.sum(sums, axis=1)
-        acc = acc / total[:, None]
+        total = gl.sum(sums, axis=0)
+        acc = acc / total[None, :]
         if num_parts == 1:
             head = token * num_heads + kv_head * GROUP + out_member  # in [T, H]
-            place = head[:, None] * head_dim + out_dim[None, :]
+            place = head[None, :] * head_dim + out_dim[:, None]
             gl.store(out + place, acc.to(out.dtype.element_ty), mask=out_mask)
         else:
             head = slot.to(gl.int64) * num_heads + kv_head * GROUP + out_member  # in [slots, H]
-            place = head[:, None] * DIM + out_dim[None, :]
+            place = head[None, :] * DIM + out_dim[:, None]
             gl.store(weights_of + head, maximum + gl.log2(total), mask=out_member < GROUP)
             gl.store(partial + place, acc, mask=out_mask)
             barrier()  # every thread's stores come before the program's arrival
@@ -348,12 +369,9 @@ def decode_kernel(
     PAGE_SIZE: gl.constexpr,
     QUERIES: gl.constexpr,
     STAGES: gl.constexpr,
-    KEYS: gl.constexpr,
     DIM: gl.constexpr,
     MEMBERS: gl.constexpr,
     PARTS: gl.constexpr,
-    COPY_WARPS: gl.constexpr,
-    COPY_REGISTERS: gl.constexpr,
     PDL: gl.constexpr,
 ) -> None:
     if PDL:
@@ -365,13 +383,15 @@ def decode_kernel(
     WIDEN: gl.constexpr = page_dtype.primitive_bitwidth == 8
     # 8 bits become fp16 in one instruction, exactly, and bf16 in three.
     dtype: gl.constexpr = gl.float16 if WIDEN else page_dtype
-    layout: gl.constexpr = gl.SwizzledSharedLayout(8, 1, 8, [1, 0])
-    ring_layout: gl.constexpr = gl.SwizzledSharedLayout(16 if WIDEN else 8, 1, 8, [1, 0])
+    tile: gl.constexpr = gl.NVMMASharedLayout.get_default_for([KEYS, DIM], dtype)
+    ring_layout: gl.constexpr = gl.SwizzledSharedLayout(16, 1, 8, [1, 0]) if WIDEN else tile
     bar: gl.constexpr = mbarrier.MBarrierLayout()
-    q_tile = gl.allocate_shared_memory(dtype, [QUERIES, DIM], layout)
+    q_tile = gl.allocate_shared_memory(dtype, [QUERIES, DIM], tile)
+    weight_layout: gl.constexpr = gl.NVMMASharedLayout.get_default_for([QUERIES, KEYS], dtype)
+    weight_tile = gl.allocate_shared_memory(dtype, [QUERIES, KEYS], weight_layout)
     wide_tile = q_tile
     if WIDEN:
-        wide_tile = gl.allocate_shared_memory(dtype, [KEYS, DIM], layout)
+        wide_tile = gl.allocate_shared_memory(dtype, [KEYS, DIM], tile)
     k_tiles = gl.allocate_shared_memory(page_dtype, [STAGES, KEYS, DIM], ring_layout)
     v_tiles = gl.allocate_shared_memory(page_dtype, [STAGES, KEYS, DIM], ring_layout)
     k_full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], bar)
@@ -411,6 +431,7 @@ def decode_kernel(
                     ),
                     (eps, weight_offset, scale, softcap),
                     q_tile,
+                    weight_tile,
                     wide_tile,
                     ring,
                     PREPARE,
@@ -424,7 +445,6 @@ def decode_kernel(
                     PAGE_SIZE,
                     QUERIES,
                     STAGES,
-                    KEYS,
                     DIM,
                     MEMBERS,
                     PARTS,
@@ -446,9 +466,7 @@ def decode_kernel(
                     PADDED,
                     PAGE_SIZE,
                     STAGES,
-                    KEYS,
                     DIM,
-                    COPY_WARPS,
                 ),
             ),
         ],

@@ -46,7 +46,6 @@ def decode(
     cores = num_cores(q.device)
     per_core = tuning.programs_per_core(num_tokens * num_kv_heads / cores)
     chain = chained(q) if num_tokens in tuning.CHAINED and k is not None else UNCHAINED
-    ring = tuning.decode_ring(dim, k_pages.itemsize, per_core, chain["PDL"])
     new_k, new_v = q if k is None else k, q if v is None else v
     if softcap is not None:
         scale *= 2 / softcap
@@ -92,14 +91,11 @@ def decode(
         SOFTCAP=softcap is not None,
         PADDED=head_dim < dim,
         PAGE_SIZE=batch.page_size,
-        QUERIES=max(16, triton.next_power_of_2(group + 1)),
-        STAGES=ring.stages,
-        KEYS=ring.keys,
+        QUERIES=max(8, triton.next_power_of_2(group + 1)),
+        STAGES=tuning.decode_stages(dim, k_pages.itemsize, per_core, chain["PDL"]),
         DIM=dim,
         MEMBERS=members,
         PARTS=min(16, tuning.JOIN_TILE // (members * dim)),
-        COPY_WARPS=ring.warps,
-        COPY_REGISTERS=tuning.COPY_REGISTERS,
         num_warps=4,
         maxnreg=tuning.DECODE_REGISTERS,
         **chain,

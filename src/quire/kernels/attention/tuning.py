@@ -12,11 +12,11 @@ import torch
 PART_KEYS = 64  # parts are multiples of it: fewer keys cost more to join than they save
 MAX_SPLITS = 16  # programs that take a share of keys that sequences share
 JOIN_TILE = 8192  # fp32 values of parts that are read at a time when a sequence's are joined
-# Of `gluon_decode`: the values of a group's heads and new key that it has registers for; those of
-# its threads on average, for two programs on a multiprocessor, and of the copying ones.
+# Of `gluon_decode`: keys of a tile, the values of a group's heads and new key that it has registers
+# for, and those of its threads on average, for two programs on a multiprocessor.
+DECODE_KEYS = 64
 MAX_HEADS = 4096
 DECODE_REGISTERS = 128
-COPY_REGISTERS = 72
 # Numbers of tokens whose decode attention is chained. H200, us a layer with the projections beside
 # it, chained or not: 1 token 8.0 and 7.4 (in a row of whole layers, where all others are chained,
 # 14.0 and 6.9), 8 tokens 15.3 and 16.3, 32 45.0 and 46.1, 128 135.7 and 136.8; beyond it was not
@@ -44,17 +44,9 @@ def programs_per_core(sequences: float) -> int:
     return 1 if sequences <= 2 else 2
 
 
-@dataclass(frozen=True, slots=True)
-class Ring:
-    """What `gluon_decode` holds in flight: `stages` tiles of `keys`, copied by `warps`."""
-
-    keys: int
-    stages: int
-    warps: int
-
-
-def decode_ring(head_dim: int, page_bytes: int, programs: int, is_chained: bool) -> Ring:
-    """For heads padded to `head_dim`, items of `page_bytes` and `programs` on a multiprocessor.
+def decode_stages(head_dim: int, page_bytes: int, programs: int, is_chained: bool) -> int:
+    """Of DECODE_KEYS keys and values that `gluon_decode` has in flight, for heads padded to
+    `head_dim`, items of `page_bytes` and `programs` on a multiprocessor.
 
     96 KB, or what two have room for beside a tile of widened keys. H200, 8 bits, 64 KB and 96 KB:
     32 x 1060 64 and 45 us, 256 x 1060 246 and 338 (with 96 KB no two fit).
@@ -65,11 +57,10 @@ def decode_ring(head_dim: int, page_bytes: int, programs: int, is_chained: bool)
     12.4 and 12.6, 32 tokens 35.8 and 36.6; that lets it at its beginning: 10.5 and 11.6, 33.8 and
     39.6.
     """
-    keys = 64 if head_dim <= 128 else 32
     size = 98304 if page_bytes > 1 or programs == 1 else 65536
     if is_chained and page_bytes > 1 and programs == 1:
         size = 131072
-    return Ring(keys, size // (2 * page_bytes * keys * head_dim), 4)
+    return max(1, size // (2 * page_bytes * DECODE_KEYS * head_dim))
 
 
 def prefill_tile(query_len: int, group: int, head_dim: int, dtype: torch.dtype) -> Tile:
