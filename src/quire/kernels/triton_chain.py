@@ -8,19 +8,23 @@ Every program waits, before it reads what another kernel wrote or writes anythin
 one before is complete" means that all before it are.
 
 With one token each kernel lets the next start at once: a decode step takes 4.19 ms instead of
-4.30 (Llama-8B) and 0.87 instead of 0.97 (Qwen3-0.6B; H200, context 1024). With more, programs
-are larger, and those that start early crowd onto the few multiprocessors that are free first. So
-matmuls let the next kernel start when their last program has read its weights, and a norm when
+4.30 (Llama-8B) and 0.87 instead of 0.97 (Qwen3-0.6B; H200, context 1024). With more, programs are
+larger, and those that start early crowd onto the few multiprocessors that are free first. So the
+matmul ahead of another lets it start when its last program has read its weights, and a norm when
 what it waits for is complete: the matmul behind it then begins on an empty chip. Microseconds of
 a layer in a CUDA graph, attention over 1040 keys, unchained, chained so, and with the next kernel
 let in at once: Llama-8B 128.5, 127.0, 133.8 at 8 tokens, 143.3 and 139.0 at 16, 160.7, 155.2,
-175.3 at 32; Qwen3-0.6B 40.3 and 36.0 at 8, 68.5 and 63.4 at 32. With e4m3 weights of 8 tokens
-the norms' chaining saves 2.1 of 87.6 and the matmuls' would cost 2.4.
+175.3 at 32; Qwen3-0.6B 40.3 and 36.0 at 8, 68.5 and 63.4 at 32. With e4m3 weights of 8 tokens the
+norms' chaining saves 2.1 of 87.6 and the matmuls' would cost 2.4.
 
-Attention is chained where `attention.tuning.CHAINED` says. Let in at the start of the matmul
-ahead, with 96 KB a program, it takes 2 us less at 8 tokens and that one 0.5 more; at 32 both take
-1.5 to 2 more. With 128 KB (`attention.tuning.decode_stages`), nothing else chained, both together
-take 1.9, 1.3 and 1.9 less at 8, 16 and 32 tokens; all chained, this has not been timed.
+Attention, with 128 KB a program (`attention.tuning.decode_stages`), and norms start at the
+beginning of the matmul ahead: 127.0 us of Llama's layer instead of 128.2 at 8 tokens, 133.9
+instead of 135.6 at 16, 154.3 instead of 156.2 at 32; Qwen's 34.1 instead of 33.8 at 8, 58.6
+instead of 60.5 at 32.
+
+Nothing was gained by asking for the weights of the next matmul ahead of it in the L2 cache (8 to
+34 MB, by attention, norm or the matmul ahead, at its beginning or its end): at best as long, and
+0.5 to 5 us longer the more was asked for.
 """
 
 import functools

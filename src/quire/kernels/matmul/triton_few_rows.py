@@ -48,6 +48,8 @@ def few_rows_kernel(
     rows = tile_rows(block, width, ROWS, ACTIVATION is not None)
     tokens = tl.arange(0, TOKENS)
     w_rows = weight + rows * depth
+    if ACTIVATION is None:  # few programs are next: a norm's, or attention's
+        let_next_start(PDL)
     begin(w_rows, PDL, LINES)
     x_rows = x + tokens * x_stride
     used = tokens < num_tokens
@@ -74,7 +76,8 @@ def few_rows_kernel(
             acc = dot(w, tl.trans(value), acc, "ieee")
         else:
             acc = dot(w, tl.permute(value, [0, 2, 1]), acc, "ieee")
-    let_next_start(PDL)  # earlier its programs would crowd onto the multiprocessors free first
+    if ACTIVATION is not None:  # earlier its programs would crowd where it is free first
+        let_next_start(PDL)
     if SPLIT > 1:
         acc = tl.sum(acc, axis=0)
     finish(
