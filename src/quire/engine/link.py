@@ -1,6 +1,7 @@
 """Link: the engine process's end of the socket. Not thread-safe; one thread at a time uses it."""
 
 import logging
+import select
 import time
 
 import msgspec
@@ -29,6 +30,7 @@ class Link:
         self._socket.set(zmq.RCVHWM, 0)
         self._socket.set(zmq.LINGER, _LINGER_MS)
         self._socket.connect(address)
+        self._fd = self._socket.get(zmq.FD)
         self.num_requests = 0  # those refused, too
         self.num_invalid = 0
         self.refused: list[SequenceDelta] = []
@@ -57,12 +59,16 @@ class Link:
         return messages
 
     def wait(self, seconds: float) -> bool:
-        """Sleep that long, or until a message comes but in the last millisecond; whether there is
-        one."""
-        milliseconds = int(1e3 * seconds)
-        if not self._socket.poll(milliseconds):
-            time.sleep(seconds - milliseconds / 1e3)  # ZeroMQ counts milliseconds
-        return bool(self._socket.poll(0))
+        """Sleep that long, or until a message comes; whether there is one."""
+        deadline = time.perf_counter() + seconds
+        while not self._socket.get(zmq.EVENTS) & zmq.POLLIN:
+            seconds = deadline - time.perf_counter()
+            if seconds <= 0:
+                return False
+            # ZeroMQ's own wait counts milliseconds. Its file descriptor says that there may be
+            # something.
+            select.select((self._fd,), (), (), seconds)
+        return True
 
     def close(self) -> None:
         """Send what is unsent, for a second at most."""

@@ -4,7 +4,8 @@ A step is planned and queued while the one before it runs, so that the device ne
 comes once it is planned misses it: planned at once, a prompt waits for one and a half steps on
 average. So it is planned as late as is safe, or when a prompt has come. A step that only decodes
 takes about as long as the last such step did, one with prompts at least as long; planning and
-queueing one that only decodes take what they took lately.
+queueing one that only decodes take what they took lately. Once in a hundred steps the device may
+wait for that: less than what every prompt would wait for more care.
 """
 
 import time
@@ -12,9 +13,8 @@ from collections import deque
 from collections.abc import Callable
 
 _RECENT = 32  # steps whose planning is remembered
-_SAFETY = 1.5  # times the longest of them
 _SPARE = 0.0003  # seconds, for the host to wake up
-_MAX_CAUTION = 16.0
+_MAX_SPARE = 0.005
 
 
 class Pace:
@@ -25,7 +25,7 @@ class Pace:
         self._planning: deque[float] = deque(maxlen=_RECENT)
         self._began: float | None = None  # the running step, if the device has not waited since
         self._last: tuple[int, float] | None = None  # sequences and seconds of a step
-        self._caution = 1.0  # more after the device had to wait
+        self._spare = _SPARE  # more after the device had to wait
 
     def woke(self) -> None:
         """A step was queued on a device that had nothing to do."""
@@ -40,9 +40,9 @@ class Pace:
             self._began = None
         if late and decodes:
             self._last = None
-            self._caution = min(2 * self._caution, _MAX_CAUTION)
+            self._spare = min(2 * self._spare, _MAX_SPARE)
         else:
-            self._caution = max(1.0, 0.99 * self._caution)
+            self._spare = max(_SPARE, 0.99 * self._spare)
 
     def ended(self, num_decoding: int | None) -> None:
         """A step of so many sequences, None if it computed prompts, has just ended, and the next,
@@ -59,5 +59,5 @@ class Pace:
             return 0.0
         count, seconds = self._last
         takes = seconds * min(1.0, num_sequences / count)  # at least
-        needs = _SAFETY * self._caution * max(self._planning) + _SPARE
-        return max(0.0, self._began + takes - needs - self._clock())
+        planning = sorted(self._planning)[-2:][0]  # but for the longest, which may be a mishap
+        return max(0.0, self._began + takes - planning - self._spare - self._clock())
