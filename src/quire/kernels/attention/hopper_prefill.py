@@ -14,11 +14,10 @@ from quire.kernels.sizes import power_of_2
 LOG2_E = 1.4426950408889634
 
 
-def serves(q: Tensor, k_pages: Tensor, max_query_len: int) -> bool:
-    """Whether `prefill` takes the call: for less than half a block of rows it has no gain."""
-    group = q.shape[1] // k_pages.shape[1]
-    enough = max_query_len * group > blocks.ROWS // 2
-    return enough and k_pages.dtype == q.dtype and fits(q, k_pages)
+def serves(q: Tensor, k_pages: Tensor) -> bool:
+    """Whether `prefill` takes the call. For less than half a block of rows it has no gain but one:
+    no other kernel has to be compiled in the middle of serving."""
+    return k_pages.dtype == q.dtype and fits(q, k_pages)
 
 
 def fits(q: Tensor, k_pages: Tensor) -> bool:
