@@ -30,7 +30,7 @@ class Link:
         self._socket.set(zmq.RCVHWM, 0)
         self._socket.set(zmq.LINGER, _LINGER_MS)
         self._socket.connect(address)
-        self._fd = self._socket.get(zmq.FD)
+        self._fd = int(self._socket.get(zmq.FD))
         self.num_requests = 0  # those refused, too
         self.num_invalid = 0
         self.refused: list[SequenceDelta] = []
@@ -61,7 +61,7 @@ class Link:
     def wait(self, seconds: float) -> bool:
         """Sleep that long, or until a message comes; whether there is one."""
         deadline = time.perf_counter() + seconds
-        while not self._socket.get(zmq.EVENTS) & zmq.POLLIN:
+        while not int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
             seconds = deadline - time.perf_counter()
             if seconds <= 0:
                 return False

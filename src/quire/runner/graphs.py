@@ -14,7 +14,7 @@ same pages have graphs of their own.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from quire.platform.caps import DeviceCaps
 from quire.platform.streams import pinned
 from quire.runner.buckets import CapturePolicy, buckets, ladder
 from quire.runner.decode import DecodeOutput, Undrawn, is_decode, new_pages_of
-from quire.runner.graph_pool import BucketGraphs, GraphPool
+from quire.runner.graph_pool import BucketGraphs, Captured, GraphPool
 from quire.runner.model import Model
 from quire.runner.prefixes import Prefixes
 from quire.runner.rows import DeviceRows, aligned_ranges
@@ -44,41 +44,28 @@ class DecodeGraphs:
 
     def __init__(
         self,
-        model: Model,
-        caches: list[LayerCache],
+        step: "WholeStep",
         rows: DeviceRows,
-        sampler: Sampler,
         pool: GraphPool,
         caps: DeviceCaps,
     ) -> None:
-        self._step = _Step(model, caches, rows, sampler)
-        self._rows, self._caps = rows, caps
+        self._step, self._rows, self._caps = step, rows, caps
         max_rows = rows.tokens.shape[0]
         self.graphs = BucketGraphs(
             pool,
             CapturePolicy(buckets(max_rows), ladder(max_rows)),
             lambda bucket: Lines(rows, bucket, caps),
-            self._run,
+            step.run,
         )
         self.shared_graphs = BucketGraphs(  # where prefixes are shared
             pool,
             CapturePolicy(buckets(max_rows), ()),
             lambda bucket: Lines(rows, bucket, caps, shares=True),
-            self._run,
+            step.run,
         )
         self._prefixes = None
         if rows.may_share:
             self._prefixes = Prefixes(max_rows, rows.width, rows.page_size)
-        self._logits = torch.empty(  # of the last replay
-            (max_rows, sampler.vocab_size),
-            dtype=model.logits_dtype,
-            device=torch.device(caps.torch_device),
-        )
-
-    @property
-    def logits_bytes(self) -> int:
-        """Of the largest graph's logits."""
-        return self._logits.nbytes
 
     def run(self, plan: StepPlan) -> DecodeOutput | None:
         """Queue a pure decode step on the current stream; None to run it without a graph. To be
@@ -95,43 +82,72 @@ class DecodeGraphs:
         captured = captured or self.graphs.choose(count)
         if captured is None:
             return None
-        lines = captured.inputs
-        host_rows = lines.upload(plan, self._caps, groups)
-        complete = self._step.sampler.refresh(plan.rows)
+        host_rows = captured.inputs.upload(plan, self._caps, groups)
+        return self._step.replay(captured, host_rows)
+
+
+class StepLines(Protocol):
+    """The static inputs of a graph of a whole step. `rows` and `seq_lens` int32 and
+    `next_positions` int64 are of the sequences that sample, [n] each; one of length 0 is padding.
+    """
+
+    inputs: StepInputs
+    rows: Tensor
+    seq_lens: Tensor
+    next_positions: Tensor
+
+    def stage(self, rows: DeviceRows) -> None:
+        """Fill them on the device from the uploaded integers."""
+
+    def sampled(self, hidden: Tensor) -> Tensor:
+        """Hidden states [T, E] -> those of the tokens that sample [n, E]."""
+
+
+Given = TypeVar("Given", bound=StepLines)
+
+
+class WholeStep:
+    """What is captured: from the uploaded integers to the tokens in their rows."""
+
+    def __init__(
+        self,
+        model: Model,
+        caches: list[LayerCache],
+        rows: DeviceRows,
+        sampler: Sampler,
+        caps: DeviceCaps,
+    ) -> None:
+        self._model, self._caches, self._rows, self._sampler = model, caches, rows, sampler
+        self._logits = torch.empty(  # of the last replay
+            (rows.tokens.shape[0], sampler.vocab_size),
+            dtype=model.logits_dtype,
+            device=torch.device(caps.torch_device),
+        )
+
+    @property
+    def logits_bytes(self) -> int:
+        return self._logits.nbytes
+
+    def run(self, lines: StepLines) -> Tensor:
+        """Token ids [n]."""
+        lines.stage(self._rows)
+        hidden = self._model.forward(lines.inputs, self._caches)
+        logits = self._model.logits(lines.sampled(hidden))
+        token_ids = self._sampler.draw(logits, lines.rows, lines.next_positions)
+        self._rows.append(lines.rows, lines.seq_lens, token_ids)
+        self._logits[: len(logits)].copy_(logits)
+        return token_ids
+
+    def replay(self, captured: Captured[Given], host_rows: np.ndarray) -> DecodeOutput:
+        """Queue the step whose integers were uploaded last; `host_rows` sample in it."""
+        count, lines = len(host_rows), captured.inputs
+        complete = self._sampler.refresh(host_rows.tolist())
         captured.graph.replay()
         again = None
         if not complete:
             positions, rows = lines.next_positions[:count], lines.rows[:count]
             again = Undrawn(self._logits[:count], positions, rows, host_rows)
         return DecodeOutput(captured.output[:count], again)
-
-    def _run(self, lines: "Lines") -> Tensor:
-        """Token ids [bucket]."""
-        logits = self._step.forward(lines)
-        token_ids = self._step.draw(lines, logits)
-        self._logits[: len(logits)].copy_(logits)
-        return token_ids
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """What is captured: from the uploaded integers to the tokens in their rows."""
-
-    model: Model
-    caches: list[LayerCache]
-    rows: DeviceRows
-    sampler: Sampler
-
-    def forward(self, lines: "Lines") -> Tensor:
-        """[bucket, V]."""
-        lines.stage(self.rows)
-        return self.model.logits(self.model.forward(lines.inputs, self.caches))
-
-    def draw(self, lines: "Lines", logits: Tensor) -> Tensor:
-        """Token ids [bucket]."""
-        token_ids = self.sampler.draw(logits, lines.rows, lines.next_positions)
-        self.rows.append(lines.rows, lines.seq_lens, token_ids)
-        return token_ids
 
 
 class Lines:
@@ -227,6 +243,10 @@ class Lines:
                 group.slots,
             )
         self.next_positions.copy_(self.seq_lens)
+
+    def sampled(self, hidden: Tensor) -> Tensor:
+        """All."""
+        return hidden
 
 
 def _fill(into: np.ndarray, lines: np.ndarray) -> None:

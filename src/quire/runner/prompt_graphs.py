@@ -1,27 +1,30 @@
-"""The forward of steps with short prompts as CUDA graphs.
+"""Whole steps with short prompts as CUDA graphs.
 
 Up to some hundreds of tokens a GPU is done with a step before the host has launched its kernels
 one by one, and every sequence that decodes meanwhile waits for a prompt that joins. Such a step
-is padded to a *bucket* of tokens: its inputs are made as for any step, copied to where the graph
-reads them, and the forward is one launch. Logits and sampling, a few kernels, stay outside.
+is padded to a *bucket* of tokens and is one launch, from its integers to the sampled tokens.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from quire.core.plan import StepPlan
 from quire.kernels.attention.parts import COLUMNS
-from quire.kernels.batch import AttentionBatch, LayerCache, StepInputs
+from quire.kernels.batch import AttentionBatch, StepInputs
 from quire.platform.caps import DeviceCaps
+from quire.platform.streams import pinned
 from quire.runner.buckets import CapturePolicy
+from quire.runner.decode import DecodeOutput
 from quire.runner.graph_pool import BucketGraphs, GraphPool
-from quire.runner.model import Model
-from quire.runner.rows import DeviceRows
+from quire.runner.graphs import WholeStep
+from quire.runner.rows import DeviceRows, HostStep, aligned_ranges
 
-# Of an 8B model on an H200 a step of 640 tokens takes as long as its launches (2026-11).
-MAX_TOKENS = 640
-BUCKETS = tuple(range(64, MAX_TOKENS + 1, 64))
-LADDER = (64, 128, 256, 512, 640)
+# Of an 8B model on an H200 the launches of a step, one by one, take 17 to 28 ms in a server, the
+# step's kernels 15 for 640 tokens and 24 for 1024 (2026-11).
+MAX_TOKENS = 1024
+BUCKETS = (*range(64, 640, 64), *range(640, MAX_TOKENS + 1, 128))
+LADDER = (64, 128, 256, 512, MAX_TOKENS)
 # A bucket holds a sequence for so many of its tokens: attention starts programs for each.
 TOKENS_PER_SEQUENCE = 4
 
@@ -30,42 +33,33 @@ class PromptGraphs:
     """Graphs by bucket for one model, its cache and its rows."""
 
     def __init__(
-        self,
-        model: Model,
-        caches: list[LayerCache],
-        rows: DeviceRows,
-        pool: GraphPool,
-        caps: DeviceCaps,
+        self, step: WholeStep, rows: DeviceRows, pool: GraphPool, caps: DeviceCaps
     ) -> None:
-        self._model, self._caches = model, caches
+        self._step, self._rows, self._caps = step, rows, caps
         self.graphs = BucketGraphs(
             pool,
             CapturePolicy(BUCKETS, LADDER),
-            lambda bucket: PromptInputs(rows, bucket, caps),
-            self._forward,
+            lambda bucket: PromptLines(rows, bucket, caps),
+            step.run,
         )
 
-    def run(self, inputs: StepInputs) -> Tensor | None:
-        """Queue the forward of a step on the current stream: hidden states [T, E], valid until the
-        next replay of any graph. None to run it without a graph."""
-        group = inputs.groups[0]
-        num_tokens = len(inputs.token_ids)
-        needed = max(num_tokens, TOKENS_PER_SEQUENCE * len(group.seq_lens))
-        if group.max_query_len < 2 or needed > MAX_TOKENS:
+    def run(self, plan: StepPlan) -> DecodeOutput | None:
+        """Queue a step on the current stream; None to run it without a graph."""
+        count, num_tokens = len(plan.rows), plan.num_tokens
+        needed = max(num_tokens, TOKENS_PER_SEQUENCE * count)
+        if num_tokens == count or needed > MAX_TOKENS:
             return None
         captured = self.graphs.choose(needed)
         if captured is None:
             return None
-        captured.inputs.fill(inputs)
-        captured.graph.replay()
-        return captured.output[:num_tokens]
-
-    def _forward(self, inputs: "PromptInputs") -> Tensor:
-        return self._model.forward(inputs.inputs, self._caches)
+        self._rows.enter(plan)
+        step = HostStep.of(plan)
+        captured.inputs.upload(step, self._caps)
+        return self._step.replay(captured, step.sample_rows)
 
 
-class PromptInputs:
-    """The static inputs of a bucket's graph, of no sequence at first.
+class PromptLines:
+    """The static inputs of a bucket's graph, of no sequence at first; see `graphs.StepLines`.
 
     Tokens beyond the step's have no slot and belong to no sequence, sequences beyond it have no
     token: nothing of theirs is read or written but their own lines of the hidden states.
@@ -73,49 +67,73 @@ class PromptInputs:
 
     def __init__(self, rows: DeviceRows, bucket: int, caps: DeviceCaps) -> None:
         device = torch.device(caps.torch_device)
-        num_sequences = bucket // TOKENS_PER_SEQUENCE
-        token_ids, positions = torch.zeros(2, bucket, dtype=torch.int64, device=device)
-        seq_lens, of_rows = torch.zeros(2, num_sequences, dtype=torch.int32, device=device)
-        starts = torch.zeros(num_sequences + 1, dtype=torch.int32, device=device)
-        groups = []
-        for group, (table, arrivals) in enumerate(
-            zip(rows.page_tables, rows.arrivals, strict=True)
-        ):
-            shape = (rows.max_parts(group, num_sequences), COLUMNS)
-            groups.append(
-                AttentionBatch(
-                    query_starts=starts,
-                    seq_lens=seq_lens,
-                    rows=of_rows,
-                    page_table=table,
-                    slots=torch.full_like(positions, -1),
-                    page_size=rows.page_size,
-                    host_query_lens=np.zeros(num_sequences, dtype=np.int32),
-                    host_seq_lens=np.zeros(num_sequences, dtype=np.int32),
-                    max_query_len=bucket,
-                    max_seq_len=rows.max_len,
-                    parts=torch.full(shape, -1, dtype=torch.int32, device=device),
-                    arrivals=arrivals,
-                    captured=True,
-                )
+        self._device_rows = rows
+        size = min(bucket // TOKENS_PER_SEQUENCE, rows.tokens.shape[0])
+        parts = [rows.max_parts(group, size) for group in range(len(rows.groups))]
+        lengths = [size + 1, size, size, bucket, bucket, size, size, size]
+        self._places, num_ints = aligned_ranges([*lengths, *(COLUMNS * n for n in parts)])
+        self._ints = torch.zeros(num_ints, dtype=torch.int32, device=device)
+        starts, of_rows, seq_lens, *by_token = (self._ints[place] for place in self._places)
+        self._token_rows, self._token_lens, self._sample_tokens, *by_sample = by_token
+        self.rows, self.seq_lens, *by_group = by_sample
+        for part in by_group:
+            part.fill_(-1)
+        self._no_pages = torch.full_like(self._token_rows, -1)
+        token_ids, positions = (
+            torch.zeros(bucket, dtype=torch.int64, device=device) for _ in range(2)
+        )
+        self.next_positions = torch.zeros(size, dtype=torch.int64, device=device)
+        groups = tuple(
+            AttentionBatch(
+                query_starts=starts,
+                seq_lens=seq_lens,
+                rows=of_rows,
+                page_table=table,
+                slots=torch.full_like(positions, -1),
+                page_size=rows.page_size,
+                host_query_lens=np.zeros(size, dtype=np.int32),
+                host_seq_lens=np.zeros(size, dtype=np.int32),
+                max_query_len=bucket,
+                max_seq_len=rows.max_len,
+                parts=part.view(-1, COLUMNS),
+                arrivals=arrivals,
+                captured=True,
             )
-        self.inputs = StepInputs(token_ids, positions, tuple(groups))
+            for table, part, arrivals in zip(rows.page_tables, by_group, rows.arrivals, strict=True)
+        )
+        self.inputs = StepInputs(token_ids, positions, groups)
 
-    def fill(self, step: StepInputs) -> None:
-        """Make a step's inputs those of the graph's next replay."""
-        num_tokens, first = len(step.token_ids), self.inputs.groups[0]
-        num_sequences = len(step.groups[0].seq_lens)
-        self.inputs.token_ids[:num_tokens].copy_(step.token_ids)
-        self.inputs.positions[:num_tokens].copy_(step.positions)
-        first.query_starts[: num_sequences + 1].copy_(step.groups[0].query_starts)
-        first.query_starts[num_sequences + 1 :].fill_(num_tokens)
-        first.seq_lens[:num_sequences].copy_(step.groups[0].seq_lens)
-        first.rows[:num_sequences].copy_(step.groups[0].rows)
-        for own, group in zip(self.inputs.groups, step.groups, strict=True):
-            own.slots[:num_tokens].copy_(group.slots)
-            own.slots[num_tokens:].fill_(-1)
-            assert own.parts is not None
-            assert group.parts is not None
-            num_parts = len(group.parts)
-            own.parts[:num_parts].copy_(group.parts)
-            own.parts[num_parts:].fill_(-1)
+    def upload(self, step: HostStep, caps: DeviceCaps) -> None:
+        """Send a step's integers in one copy."""
+        host = pinned(tuple(self._ints.shape), torch.int32, caps)
+        into = [host.numpy()[place] for place in self._places]
+        query_starts = step.by_sequence[0]
+        _fill(into[0], query_starts, query_starts[-1])
+        given = (*step.by_sequence[1:], *step.by_token, *step.by_sample)
+        for place, array in zip(into[1:], given):
+            _fill(place, array, 0)
+        for group, place in enumerate(into[1 + len(given) :]):
+            _fill(place, self._device_rows.plan_parts(group, *step.by_sequence).ravel(), -1)
+        self._ints.copy_(host, non_blocking=True)
+
+    def stage(self, rows: DeviceRows) -> None:
+        """Fill the inputs on the device from the uploaded integers."""
+        for group in self.inputs.groups:
+            rows.stage(
+                group.page_table,
+                self._token_rows,
+                self._token_lens,
+                self._no_pages,
+                self.inputs.token_ids,
+                self.inputs.positions,
+                group.slots,
+            )
+        self.next_positions.copy_(self.seq_lens)
+
+    def sampled(self, hidden: Tensor) -> Tensor:
+        """Each sequence's last."""
+        return hidden.index_select(0, self._sample_tokens)
+
+
+def _fill(into: np.ndarray, values: np.ndarray, padding: int) -> None:
+    into[: len(values)], into[len(values) :] = values, padding

@@ -4,8 +4,8 @@ A row holds a sequence's token ids and page tables for as long as it runs. Prefi
 everything between gather their input ids from the same place, and sampled tokens are written
 back to it on the device, so the next step never waits for the host.
 
-One upload a step: every integer the host knows goes into one buffer, is copied once, and is
-cut into views on the device. Runs in the worker; owns no policy.
+Integers go into one buffer, are copied once, and are cut into views on the device. Runs in the
+worker; owns no policy.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,6 +25,50 @@ from quire.platform.streams import pinned
 
 
 @dataclass(frozen=True, slots=True)
+class HostStep:
+    """A plan's integers: S sequences, T tokens, S' sequences that sample. Arrays are int32.
+
+    Args:
+        query_lens: [S].
+        by_sequence: query_starts [S + 1], rows and seq_lens [S], as in `AttentionBatch`.
+        by_token: rows [T], and how long each token's sequence is with it [T].
+        by_sample: the last computed token's index in [0, T), rows and sequence lengths [S'].
+        sample_lines: plan index of each of these.
+    """
+
+    query_lens: np.ndarray
+    by_sequence: tuple[np.ndarray, np.ndarray, np.ndarray]
+    by_token: tuple[np.ndarray, np.ndarray]
+    by_sample: tuple[np.ndarray, np.ndarray, np.ndarray]
+    sample_lines: list[int]
+
+    @staticmethod
+    def of(plan: StepPlan) -> "HostStep":
+        query_lens = np.array(plan.query_lens, dtype=np.int32)
+        computed = np.array(plan.num_computed, dtype=np.int32)
+        rows = np.array(plan.rows, dtype=np.int32)
+        seq_lens = computed + query_lens
+        query_starts = np.zeros(len(rows) + 1, dtype=np.int32)
+        np.cumsum(query_lens, out=query_starts[1:])
+        # A token's place: its index in the step, shifted by where its sequence stands.
+        shift = np.repeat(computed - query_starts[:-1] + 1, query_lens)
+        token_lens = np.arange(query_starts[-1], dtype=np.int32) + shift
+        sample_lines = [i for i, samples in enumerate(plan.samples) if samples]
+        lines = np.array(sample_lines, dtype=np.int64)
+        return HostStep(
+            query_lens,
+            (query_starts, rows, seq_lens),
+            (np.repeat(rows, query_lens), token_lens),
+            (query_starts[1:][lines] - 1, rows[lines], seq_lens[lines]),
+            sample_lines,
+        )
+
+    @property
+    def sample_rows(self) -> np.ndarray:
+        return self.by_sample[1]
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceStep:
     """A step on the device.
 
@@ -32,7 +76,7 @@ class DeviceStep:
         inputs: what the model takes.
         sample_rows: [S'] host int32, rows that sample in this step.
         sample_lines: plan index of each of them.
-        sample_tokens: [S'] int64, index in [0, T) of each one's last computed token.
+        sample_tokens: [S'] int32, index in [0, T) of each one's last computed token.
         sample_positions: [S'] int64, the position its next token will take.
         sample_rows_device: [S'] int32.
     """
@@ -80,61 +124,55 @@ class DeviceRows:
             for _ in groups
         ]
 
-    def apply(self, plan: StepPlan) -> DeviceStep:
-        """Bring the rows up to date with `plan` and build its inputs. One upload, no waiting."""
+    def enter(self, plan: StepPlan) -> None:
+        """Bring the rows up to date with `plan`: new pages, and tokens of sequences that start."""
+        if not (plan.pages or plan.starts):
+            return
         upload = _Upload()
-        query_lens = np.array(plan.query_lens, dtype=np.int32)
-        computed = np.array(plan.num_computed, dtype=np.int32)
-        rows = np.array(plan.rows, dtype=np.int32)
-        seq_lens = computed + query_lens
-        query_starts = np.zeros(len(rows) + 1, dtype=np.int32)
-        np.cumsum(query_lens, out=query_starts[1:])
-        num_tokens = int(query_starts[-1])
-        # Position of a token: its index in the step, shifted by where its sequence stands.
-        shift = np.repeat(computed - query_starts[:-1], query_lens)
-        positions = np.arange(num_tokens, dtype=np.int32) + shift
-        sample_lines = [i for i, samples in enumerate(plan.samples) if samples]
-        lines = np.array(sample_lines, dtype=np.int64)
-
-        for array in (query_starts, seq_lens, rows, positions, np.repeat(rows, query_lens)):
-            upload.add(array)
-        upload.add(query_starts[1:][lines] - 1)
-        upload.add(seq_lens[lines])
-        upload.add(rows[lines])
         for group in range(len(self.groups)):
-            index, page_ids = self._page_updates(plan, group)
-            upload.add(index)
-            upload.add(page_ids)
-            upload.add(self.plan_parts(group, query_starts, rows, seq_lens).ravel())
+            for array in self._page_updates(plan, group):
+                upload.add(array)
         for start in plan.starts:
             upload.add(start.token_ids)
-
         parts = upload.send(self._caps, self._device)
-        query_starts_d, seq_lens_d, rows_d = next(parts), next(parts), next(parts)
-        positions_d, token_rows_d = next(parts).long(), next(parts).long()
-        sample_tokens_d, sample_positions_d = next(parts).long(), next(parts).long()
-        sample_rows_d = next(parts)
-        attention_parts = []
         for table in self.page_tables:
-            index_d, page_ids_d = next(parts).long(), next(parts)
-            if len(index_d):
-                table.view(-1).index_copy_(0, index_d, page_ids_d)
-            attention_parts.append(next(parts).view(-1, COLUMNS))
+            index, page_ids = next(parts), next(parts)
+            if len(index):
+                table.view(-1).index_copy_(0, index.long(), page_ids)
         for start, ids in zip(plan.starts, parts):
             self.tokens[start.row, : len(start.token_ids)].copy_(ids)
 
-        token_ids = self.tokens.view(-1)[token_rows_d * self._stride + positions_d]
-        slots = [self._slots(table, token_rows_d, positions_d) for table in self.page_tables]
-        most = int(query_lens.max(initial=0)), int(seq_lens.max(initial=0))
-        sequences = query_starts_d, seq_lens_d, rows_d
-        groups = self._batches(sequences, slots, attention_parts, (query_lens, seq_lens), most)
+    def apply(self, plan: StepPlan) -> DeviceStep:
+        """Bring the rows up to date with `plan` and build its inputs, without waiting."""
+        self.enter(plan)
+        step = HostStep.of(plan)
+        upload = _Upload()
+        for array in (*step.by_sequence, *step.by_token, *step.by_sample):
+            upload.add(array)
+        for group in range(len(self.groups)):
+            upload.add(self.plan_parts(group, *step.by_sequence).ravel())
+        query_starts, rows, seq_lens, token_rows, token_lens, *sent = upload.send(
+            self._caps, self._device
+        )
+        sample_tokens, sample_rows, sample_lens, *parts = sent
+        # Each its own, so that all are aligned.
+        made = [torch.empty_like(token_rows, dtype=torch.int64) for _ in (0, 1, *self.groups)]
+        token_ids, positions, *slots = made
+        no_pages = torch.full_like(token_rows, -1)
+        for table, own in zip(self.page_tables, slots):
+            self.stage(table, token_rows, token_lens, no_pages, token_ids, positions, own)
+        _, _, host_seq_lens = step.by_sequence
+        most = int(step.query_lens.max(initial=0)), int(host_seq_lens.max(initial=0))
+        attention_parts = [part.view(-1, COLUMNS) for part in parts]
+        host = step.query_lens, host_seq_lens
+        groups = self._batches((query_starts, seq_lens, rows), slots, attention_parts, host, most)
         return DeviceStep(
-            inputs=StepInputs(token_ids.long(), positions_d, groups),
-            sample_rows=rows[lines],
-            sample_lines=sample_lines,
-            sample_tokens=sample_tokens_d,
-            sample_positions=sample_positions_d,
-            sample_rows_device=sample_rows_d,
+            inputs=StepInputs(token_ids, positions, groups),
+            sample_rows=step.sample_rows,
+            sample_lines=step.sample_lines,
+            sample_tokens=sample_tokens,
+            sample_positions=sample_lens.long(),
+            sample_rows_device=sample_rows,
         )
 
     def _batches(
@@ -208,7 +246,8 @@ class DeviceRows:
         positions: Tensor,
         slots: Tensor,
     ) -> None:
-        """The inputs of single-query sequences, all on the device: see `kernels.stage`."""
+        """The inputs of single tokens, all on the device: see `kernels.stage`. What it calls a
+        sequence's length is here how long it is with that token."""
         self._stage(
             self.tokens,
             page_table,
@@ -235,11 +274,6 @@ class DeviceRows:
         index = np.arange(int(lengths.sum())) + np.repeat(starts - (ends - lengths), lengths)
         page_ids = [page_id for d in deltas for page_id in d.page_ids]
         return index, np.array(page_ids, dtype=np.int32)
-
-    def _slots(self, table: Tensor, token_rows: Tensor, positions: Tensor) -> Tensor:
-        column = positions // self.page_size
-        pages = table.view(-1)[token_rows * self.width + column].long()
-        return pages * self.page_size + positions % self.page_size
 
 
 def _rounded(length: int) -> int:

@@ -21,7 +21,7 @@ from quire.platform.streams import Event
 from quire.runner.capturing import Captures
 from quire.runner.decode import DecodeCalls, DecodeOutput
 from quire.runner.graph_pool import GraphPool
-from quire.runner.graphs import DecodeGraphs
+from quire.runner.graphs import DecodeGraphs, WholeStep
 from quire.runner.model import Model
 from quire.runner.pooling import PooledLines, Pooler
 from quire.runner.prompt_graphs import MAX_TOKENS, PromptGraphs
@@ -67,9 +67,12 @@ class Runner:
         self._decode_calls = DecodeCalls.of(model, caches, rows, self._sampler, ops)
         self._pool = pool
         self._decode_graphs = self._prompt_graphs = self._captures = None
+        self._logits_bytes = 0  # of the largest graph's
         if pool is not None:
-            self._decode_graphs = DecodeGraphs(model, caches, rows, self._sampler, pool, caps)
-            self._prompt_graphs = PromptGraphs(model, caches, rows, pool, caps)
+            step = WholeStep(model, caches, rows, self._sampler, caps)
+            self._logits_bytes = step.logits_bytes
+            self._decode_graphs = DecodeGraphs(step, rows, pool, caps)
+            self._prompt_graphs = PromptGraphs(step, rows, pool, caps)
             kinds = (
                 self._decode_graphs.graphs,
                 self._decode_graphs.shared_graphs,
@@ -105,14 +108,12 @@ class Runner:
             self._starts[start.row] = start
         for index, mask in plan.masks.items():
             self._sampler.set_mask(plan.rows[index], mask)
-        decode = self._decode_graphs or self._decode_calls
-        decoded = None if decode is None else decode.run(plan)
-        if decoded is not None:
-            return self._ticket(plan, list(range(len(plan.rows))), self._sampled(plan, decoded))
+        drawn = self._in_one_call(plan)
+        if drawn is not None:
+            sample_lines = [line for line, samples in enumerate(plan.samples) if samples]
+            return self._ticket(plan, sample_lines, self._sampled(plan, drawn))
         step = self._rows.apply(plan)
-        hidden = None if self._prompt_graphs is None else self._prompt_graphs.run(step.inputs)
-        if hidden is None:
-            hidden = self._model.forward(step.inputs, self._caches)
+        hidden = self._model.forward(step.inputs, self._caches)
         output = None
         if step.sample_lines:
             logits = self._model.logits(hidden.index_select(0, step.sample_tokens))
@@ -123,6 +124,17 @@ class Runner:
         pooled = self._pooler.pool(plan, hidden)
         return self._ticket(plan, step.sample_lines, output, prompt_logprobs, pooled)
 
+    def _in_one_call(self, plan: StepPlan) -> DecodeOutput | None:
+        """The whole step as one launch or call, None where there is none for it."""
+        decode = self._decode_graphs or self._decode_calls
+        drawn = None if decode is None else decode.run(plan)
+        if drawn is not None or self._prompt_graphs is None:
+            return drawn
+        starts = [self._starts[row] for row in plan.rows]
+        if any(start.pooling or start.params.prompt_logprobs is not None for start in starts):
+            return None  # which want hidden states
+        return self._prompt_graphs.run(plan)
+
     @torch.inference_mode()
     def list_kernels(self, plan: StepPlan) -> "Listing":
         """The kernels of `plan`, a step of prompts, that are not compiled. Allocates what it does,
@@ -131,7 +143,8 @@ class Runner:
         for start in plan.starts:
             self._sampler.start(start)
         self._sampler.refresh(plan.rows)
-        step = self._rows.apply(plan)
+        with self._pool.compiler.listing():  # of which `list_decode_kernels` tells
+            step = self._rows.apply(plan)
 
         def forward() -> Tensor:
             hidden = self._model.forward(step.inputs, self._caches)
@@ -152,8 +165,7 @@ class Runner:
     def graph_bytes(self, step_bytes: int, step_tokens: int) -> tuple[int, int]:
         """What one capture may take, and all of them together, beside what eager steps do, the
         largest of which has `step_tokens` and takes `step_bytes`."""
-        assert self._decode_graphs is not None
-        logits = self._decode_graphs.logits_bytes
+        logits = self._logits_bytes
         most_tokens = max(MAX_TOKENS, self._rows.tokens.shape[0])
         largest = logits + step_bytes * most_tokens // step_tokens
         # Where a small one's temporaries were there is no room for a larger one's: all take up to

@@ -3,7 +3,9 @@
 import dataclasses
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, NoReturn, cast
 
 import pytest
@@ -12,6 +14,7 @@ import torch
 from quire.core.kv_spec import KVGroup, LayerKV
 from quire.core.plan import PageDelta, RowStart, StepPlan
 from quire.core.sampling_params import SamplingParams
+from quire.kernels.batch import LayerCache, StepInputs
 from quire.kernels.select import reference_ops, triton_ops
 from quire.models.decoder import Decoder
 from quire.models.families import recipe_from_config
@@ -21,13 +24,14 @@ from quire.runner.buckets import CapturePolicy
 from quire.runner.capturing import Captures
 from quire.runner.decode import is_decode
 from quire.runner.graph_pool import SLACK, BucketGraphs, GraphPool, Recorded
-from quire.runner.graphs import DecodeGraphs, Lines
-from quire.runner.prompt_graphs import PromptGraphs, PromptInputs
-from quire.runner.rows import DeviceRows
+from quire.runner.graphs import DecodeGraphs, Lines, WholeStep
+from quire.runner.prompt_graphs import PromptGraphs, PromptLines
+from quire.runner.rows import DeviceRows, HostStep
+from quire.runner.runner import Runner
 from quire.sampling.sampler import Sampler
 
 if TYPE_CHECKING:
-    from quire.kernels.compiling import Listing
+    from quire.kernels.compiling import Compiler, Listing
 
 CAPS = detect("cpu")
 GROUPS = [KVGroup(None, (LayerKV(0, 2, 8),)), KVGroup(300, (LayerKV(1, 2, 8),))]
@@ -102,8 +106,22 @@ class Kernels:
     def __init__(self, missing: bool) -> None:
         self.missing, self.waited = missing, 0
 
+    def start(self) -> None:
+        pass
+
     def wait(self) -> None:
         self.waited += 1
+
+
+class Graph:
+    """In the place of a graph: works again when replayed."""
+
+    def __init__(self, work: Callable[[], torch.Tensor]) -> None:
+        self.output, self._work, self.replays = work(), work, 0
+
+    def replay(self) -> None:
+        self.output.copy_(self._work())
+        self.replays += 1
 
 
 class Pool(GraphPool):
@@ -111,23 +129,31 @@ class Pool(GraphPool):
 
     def __init__(self, incomplete: int = 0) -> None:
         self._caps, self._room, self._warned = CAPS, 1000, False
+        self.compiler = cast("Compiler", SimpleNamespace(launching=nullcontext, close=list))
         self.incomplete, self.tries = incomplete, 0
         self.missed = threading.Event()
         self.listings: list[Kernels] = []
+        self.graphs: list[Graph] = []
+
+    @property
+    def replays(self) -> int:
+        return sum(graph.replays for graph in self.graphs)
 
     def record(self, work: Callable[[], torch.Tensor]) -> Recorded:
         self.tries += 1
         self.listings.append(Kernels(self.tries <= self.incomplete))
+        graph = Graph(work)
+        self.graphs.append(graph)
         return Recorded(
-            cast("torch.cuda.CUDAGraph", None), work(), cast("Listing", self.listings[-1])
+            cast("torch.cuda.CUDAGraph", graph), graph.output, cast("Listing", self.listings[-1])
         )
 
 
-def graphs_of(pool: GraphPool) -> tuple[DecodeGraphs, PromptGraphs, DeviceRows]:
+def graphs_of(pool: GraphPool) -> tuple[DecodeGraphs, PromptGraphs]:
     rows, model = make_rows(), make_decoder()
     sampler = Sampler(131, 4, torch.device("cpu"), reference_ops("test"))
-    decode = DecodeGraphs(model, [], rows, sampler, pool, CAPS)
-    return decode, PromptGraphs(model, [], rows, pool, CAPS), rows
+    step = WholeStep(model, [], rows, sampler, CAPS)
+    return DecodeGraphs(step, rows, pool, CAPS), PromptGraphs(step, rows, pool, CAPS)
 
 
 @pytest.fixture
@@ -144,12 +170,11 @@ def test_without_memory_for_a_graph_steps_run_without_one(
     caplog: pytest.LogCaptureFixture, free: Callable[[int], None]
 ) -> None:
     pool = Pool()
-    decode, prompts, rows = graphs_of(pool)
+    decode, prompts = graphs_of(pool)
     free(SLACK + 999)
-    step = rows.apply(mixed_plan()).inputs
     for _ in range(5):
         assert decode.run(decode_plan()) is None
-        assert prompts.run(step) is None
+        assert prompts.run(mixed_plan()) is None
         decode.graphs.capture_next(idle=False)
         prompts.graphs.capture_next(idle=False)
     while decode.graphs.capture_next(idle=True) or prompts.graphs.capture_next(idle=True):
@@ -311,18 +336,90 @@ def mixed_plan() -> StepPlan:
 
 
 def test_a_prompt_graph_is_fed_the_step_and_nothing_else() -> None:
-    steps = [make_rows().apply(plan).inputs for plan in (mixed_plan(), decode_plan())]
-    inputs = PromptInputs(make_rows(), 64, CAPS)
-    for step in (*steps, steps[0]):  # a longer step leaves nothing behind
-        inputs.fill(step)
-        made, count, num_sequences = inputs.inputs, len(step.token_ids), 2
-        assert made.token_ids[:count].tolist() == step.token_ids.tolist()
-        assert made.positions[:count].tolist() == step.positions.tolist()
-        for group, eager in zip(made.groups, step.groups, strict=True):
-            assert group.slots.tolist() == [*eager.slots.tolist(), *[-1] * (64 - count)]
-            starts = eager.query_starts.tolist()
-            assert group.query_starts.tolist() == [*starts, *[count] * 14]
-            assert group.seq_lens[:num_sequences].tolist() == eager.seq_lens.tolist()
-            assert group.rows[:num_sequences].tolist() == eager.rows.tolist()
-            assert torch.equal(group.parts[: len(eager.parts)], eager.parts)
-            assert (group.parts[len(eager.parts) :] == -1).all()
+    plans = [mixed_plan(), decode_plan()]
+    rows = make_rows()
+    lines = PromptLines(rows, 64, CAPS)
+    for plan in (*plans, plans[0]):  # a longer step leaves nothing behind
+        expected = make_rows().apply(plan)
+        rows.enter(plan)
+        lines.upload(HostStep.of(plan), CAPS)
+        lines.stage(rows)
+        made, eager = lines.inputs, expected.inputs
+        count, padding = len(eager.token_ids), [0] * (64 - len(eager.token_ids))
+        assert made.token_ids.tolist() == [*eager.token_ids.tolist(), *padding]
+        assert made.positions.tolist() == [*eager.positions.tolist(), *padding]
+        for group, own in zip(made.groups, eager.groups, strict=True):
+            assert group.slots.tolist() == [*own.slots.tolist(), *[-1] * (64 - count)]
+            assert group.query_starts.tolist() == [*own.query_starts.tolist(), count, count]
+            assert group.seq_lens.tolist() == [*own.seq_lens.tolist(), 0, 0]
+            assert group.rows.tolist() == [*own.rows.tolist(), 0, 0]
+            assert torch.equal(group.parts[: len(own.parts)], own.parts)
+            assert (group.parts[len(own.parts) :] == -1).all()
+        hidden = torch.arange(64).view(64, 1)
+        assert lines.sampled(hidden)[:2].flatten().tolist() == expected.sample_tokens.tolist()
+        assert lines.rows.tolist() == [2, 0, 0, 0]
+        assert lines.next_positions.tolist() == [601, 7, 0, 0]
+
+
+class Sums:
+    """A model whose next token depends on all that a graph is fed."""
+
+    capturable, logits_dtype = True, torch.float32
+
+    def forward(self, inputs: StepInputs, kv: Sequence[LayerCache]) -> torch.Tensor:
+        slots = sum((group.slots for group in inputs.groups), torch.zeros(()))
+        return (5 * inputs.token_ids + 3 * inputs.positions + slots).view(-1, 1)
+
+    def parts(self) -> None:
+        return None
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        return -(torch.arange(131) - hidden % 131).abs().float()
+
+
+def test_a_step_with_prompts_gives_the_same_in_a_graph(free: Callable[[int], None]) -> None:
+    free(SLACK + 1000)
+    ops = reference_ops("test")
+    logprobs = SamplingParams(temperature=0, logprobs=1)
+    greedy = SamplingParams(temperature=0)
+
+    def plans() -> list[StepPlan]:
+        starts = [
+            RowStart(row, list(range(9, 9 + n)), n, params, 0, ())
+            for row, n, params in ((2, 30, greedy), (0, 40, logprobs), (1, 4, greedy))
+        ]
+        pages = [
+            PageDelta(group, row, 0, list(range(first, first + 10)))
+            for group in range(2)
+            for row, first in ((2, 10), (0, 30), (1, 50))
+        ]
+        return [
+            StepPlan(
+                0, starts[:2], pages[:2] + pages[3:5], [2, 0], [30, 17], [0, 0], [True, False]
+            ),
+            StepPlan(1, [], [], [2, 0], [1, 23], [30, 17], [True, True]),
+            StepPlan(
+                2, starts[2:], pages[2::3], [2, 0, 1], [1, 1, 4], [31, 40, 0], [True, True, True]
+            ),
+            StepPlan(3, [], [], [1, 2], [1, 1], [4, 32], [True, True]),
+        ]
+
+    def outcome(pool: Pool | None) -> tuple[list[list[list[int]]], torch.Tensor, list[set[int]]]:
+        rows = DeviceRows(4, 1000, PAGE, GROUPS, ops, CAPS)
+        runner = Runner(Sums(), [], rows, ops, 131, CAPS, pool)
+        if runner._captures is not None:
+            while runner._captures.capture_next():
+                pass
+        results = [runner.submit(plan).result() for plan in plans()]
+        asked = [set(result.logprobs) for result in results]
+        if pool is not None:
+            assert pool.replays == 4
+        return [result.token_ids for result in results], rows.tokens, asked
+
+    tokens, kept, asked = outcome(None)
+    assert [len(own) for own in tokens[0]] == [1, 0]
+    assert asked == [set(), {1}, {1}, set()]
+    in_graphs = outcome(Pool())
+    assert in_graphs[0] == tokens
+    assert torch.equal(in_graphs[1], kept)
+    assert in_graphs[2] == asked
