@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from quire.kernels.attention.blocks import ROWS, plan_blocks
+from quire.kernels.attention.blocks import ROWS, max_blocks, plan_blocks
 from quire.kernels.attention.parts import (
     AWAITED,
     END,
@@ -332,12 +332,15 @@ def test_sequences_without_queries(
         check(ops.attention(*arguments), reference_attention(*arguments))
 
 
+@pytest.mark.parametrize("as_dtype", [torch.float32, *IN_16_BITS_ON_A_GPU], ids=str)
 def test_a_captured_batch_has_room_for_more(
-    paged_case: Callable[..., Any], check: Check, poison: None
+    as_dtype: torch.dtype, paged_case: Callable[..., Any], check: Check, poison: None
 ) -> None:
-    """Tokens of no sequence, sequences of no token and parts of neither change nothing."""
+    """Tokens of no sequence, sequences of no token and parts and blocks of neither change
+    nothing."""
     for lens in (MIXED, [(70, 90)], []):
-        case = paged_case(lens)
+        case = paged_case(lens, dtype=as_dtype)
+        blocks = plan_blocks(*np.array(lens, np.int32).reshape(-1, 2).T, 2, None, True)
         batch, count = case.batch, len(case.q)
         expected = reference_attention(case.q, case.k_pages, case.v_pages, batch, 0.25, None, None)
         padded = dataclasses.replace(
@@ -348,6 +351,9 @@ def test_a_captured_batch_has_room_for_more(
             max_query_len=128,
             parts=F.pad(batch.parts, (0, 0, 0, 9), value=-1),
             captured=True,
+            blocks={
+                (None, 2): F.pad(torch.from_numpy(blocks).to(case.q.device), (0, 0, 0, 9), value=9)
+            },
         )
         q = F.pad(case.q, (0, 0, 0, 0, 0, 128 - count), value=float("nan"))
         attend = triton_ops(8, "test").attention
@@ -473,7 +479,9 @@ def test_blocks_cover_every_row_once_the_longest_first(group: int, window: int |
     seq_lens = np.array([900, 4, 300, 1000, 1], np.int32)
     starts = [0, 1, 1, 301, 365]
     for skip_single in (False, True):
-        blocks = plan_blocks(query_lens, seq_lens, group, window, skip_single)
+        plan = plan_blocks(query_lens, seq_lens, group, window, skip_single)
+        num_blocks, blocks = plan[0, 0], plan[1:]
+        assert num_blocks == len(blocks) <= max_blocks(366, 5, group)
         covered = [np.zeros(n * group, int) for n in query_lens]
         keys = []
         for sequence, start, offset, first, end in blocks.tolist():

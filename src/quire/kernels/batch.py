@@ -42,6 +42,9 @@ class AttentionBatch:
             takes them like any others.
         arrivals: [R, K] int32 zeros beside `parts`; left zero.
         shared: the keys that `parts` leaves out.
+        blocks: by window and heads that share a KV head, how prefill attention cuts the others, as
+            `attention.blocks.plan_blocks` has it: made by the step's first layer that needs it. A
+            graph reads them; they are to be written before each replay.
         captured: for a CUDA graph: what is on the host are bounds, not this step's numbers.
     """
 
@@ -60,6 +63,7 @@ class AttentionBatch:
     shared: SharedPrefixes | None = None
     captured: bool = False
     memo: dict[tuple[int | None, int], object] = field(default_factory=dict)
+    blocks: dict[tuple[int | None, int], Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

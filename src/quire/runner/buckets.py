@@ -17,19 +17,20 @@ PATIENCE = 8.0
 EAGER = 4.0
 
 
-def buckets(max_rows: int) -> tuple[int, ...]:
-    """Line counts that graphs are captured for: at most an eighth, or seven lines, of padding."""
-    sizes = [1, 2, 4, *range(8, 128, 8)]
-    while sizes[-1] < max_rows:
-        start = max(128, sizes[-1])
+def buckets(most: int, unit: int, fewer: Sequence[int] = ()) -> tuple[int, ...]:
+    """Sizes up to `most` that graphs are captured for: `fewer` than a unit, then with at most an
+    eighth, or nearly a unit, of padding."""
+    sizes = [*fewer, *range(unit, 16 * unit, unit)]
+    while sizes[-1] < most:
+        start = max(16 * unit, sizes[-1])
         sizes += range(start, 2 * start + 1, start // 8)
-    return (*sorted({size for size in sizes if size < max_rows}), max_rows)
+    return (*sorted({size for size in sizes if size < most}), most)
 
 
-def ladder(max_rows: int) -> tuple[int, ...]:
-    """The buckets that leave no batch without a near graph, smallest first: there the host is the
+def ladder(sizes: Sequence[int]) -> tuple[int, ...]:
+    """The buckets that leave no step without a near graph, smallest first: there the host is the
     most in the way."""
-    return tuple(n for n in buckets(max_rows) if n == max_rows or n & (n - 1) == 0)
+    return tuple(n for n in sizes if n == sizes[-1] or n & (n - 1) == 0)
 
 
 class CapturePolicy:

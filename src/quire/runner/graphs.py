@@ -51,15 +51,16 @@ class DecodeGraphs:
     ) -> None:
         self._step, self._rows, self._caps = step, rows, caps
         max_rows = rows.tokens.shape[0]
+        sizes = buckets(max_rows, 8, (1, 2, 4))
         self.graphs = BucketGraphs(
             pool,
-            CapturePolicy(buckets(max_rows), ladder(max_rows)),
+            CapturePolicy(sizes, ladder(sizes)),
             lambda bucket: Lines(rows, bucket, caps),
             step.run,
         )
         self.shared_graphs = BucketGraphs(  # where prefixes are shared
             pool,
-            CapturePolicy(buckets(max_rows), ()),
+            CapturePolicy(sizes, ()),
             lambda bucket: Lines(rows, bucket, caps, shares=True),
             step.run,
         )

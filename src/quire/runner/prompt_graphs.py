@@ -1,8 +1,9 @@
-"""Whole steps with short prompts as CUDA graphs.
+"""Whole steps with prompts as CUDA graphs, as far as the host would be in the way.
 
-Up to some hundreds of tokens a GPU is done with a step before the host has launched its kernels
-one by one, and every sequence that decodes meanwhile waits for a prompt that joins. Such a step
-is padded to a *bucket* of tokens and is one launch, from its integers to the sampled tokens.
+Up to some number of tokens (`most_tokens`) a GPU is done with a step before the host has launched
+its kernels one by one, and every sequence that decodes meanwhile waits for a prompt that joins.
+Such a step is padded to a *bucket* of tokens and is one launch, from its integers to the sampled
+tokens.
 """
 
 import numpy as np
@@ -10,35 +11,48 @@ import torch
 from torch import Tensor
 
 from quire.core.plan import StepPlan
+from quire.kernels.attention.blocks import plan_blocks
 from quire.kernels.attention.parts import COLUMNS
 from quire.kernels.batch import AttentionBatch, StepInputs
 from quire.platform.caps import DeviceCaps
 from quire.platform.streams import pinned
-from quire.runner.buckets import CapturePolicy
+from quire.runner.buckets import CapturePolicy, buckets, ladder
 from quire.runner.decode import DecodeOutput
 from quire.runner.graph_pool import BucketGraphs, GraphPool
 from quire.runner.graphs import WholeStep
 from quire.runner.rows import DeviceRows, HostStep, aligned_ranges
 
-# Of an 8B model on an H200 the launches of a step, one by one, take 17 to 28 ms in a server, the
-# step's kernels 15 for 640 tokens and 24 for 1024 (2026-11).
-MAX_TOKENS = 1024
-BUCKETS = (*range(64, 640, 64), *range(640, MAX_TOKENS + 1, 128))
-LADDER = (64, 128, 256, 512, MAX_TOKENS)
+UNIT = 64  # tokens: buckets are multiples of it
+# Products of a token with a weight that take an H200 as long as launching a layer takes a server's
+# host: 0.5 to 0.9 ms. Of 28 layers of 16 M weights with 8192 tokens launches took 14 to 33 ms where
+# the GPU needed 16.5; of 32 of 218 M 17 to 28, the GPU 15 for 640 tokens and 24 for 1024 (2026-11).
+LAYER_PRODUCTS = 260_000_000_000
 # A bucket holds a sequence for so many of its tokens: attention starts programs for each.
 TOKENS_PER_SEQUENCE = 4
 
 
+def most_tokens(num_weights: int, num_layers: int, budget: int) -> int:
+    """Of the largest step that is worth a graph, in a model of so many weights."""
+    tokens = LAYER_PRODUCTS * num_layers // num_weights
+    return min(budget, max(UNIT, tokens // UNIT * UNIT))
+
+
 class PromptGraphs:
-    """Graphs by bucket for one model, its cache and its rows."""
+    """Graphs by bucket for one model, its cache and its rows, of up to `most` tokens."""
 
     def __init__(
-        self, step: WholeStep, rows: DeviceRows, pool: GraphPool, caps: DeviceCaps
+        self,
+        step: WholeStep,
+        rows: DeviceRows,
+        pool: GraphPool,
+        caps: DeviceCaps,
+        most: int,
     ) -> None:
-        self._step, self._rows, self._caps = step, rows, caps
+        self._step, self._rows, self._caps, self._most = step, rows, caps, most
+        sizes = buckets(most, UNIT)
         self.graphs = BucketGraphs(
             pool,
-            CapturePolicy(BUCKETS, LADDER),
+            CapturePolicy(sizes, ladder(sizes)),
             lambda bucket: PromptLines(rows, bucket, caps),
             step.run,
         )
@@ -47,7 +61,7 @@ class PromptGraphs:
         """Queue a step on the current stream; None to run it without a graph."""
         count, num_tokens = len(plan.rows), plan.num_tokens
         needed = max(num_tokens, TOKENS_PER_SEQUENCE * count)
-        if num_tokens == count or needed > MAX_TOKENS:
+        if num_tokens == count or needed > self._most:
             return None
         captured = self.graphs.choose(needed)
         if captured is None:
@@ -104,7 +118,7 @@ class PromptLines:
         self.inputs = StepInputs(token_ids, positions, groups)
 
     def upload(self, step: HostStep, caps: DeviceCaps) -> None:
-        """Send a step's integers in one copy."""
+        """Send a step's integers: in one copy, but for attention's blocks."""
         host = pinned(tuple(self._ints.shape), torch.int32, caps)
         into = [host.numpy()[place] for place in self._places]
         query_starts = step.by_sequence[0]
@@ -115,6 +129,13 @@ class PromptLines:
         for group, place in enumerate(into[1 + len(given) :]):
             _fill(place, self._device_rows.plan_parts(group, *step.by_sequence).ravel(), -1)
         self._ints.copy_(host, non_blocking=True)
+        query_lens, (_, _, seq_lens) = step.query_lens, step.by_sequence
+        for own in self.inputs.groups:
+            for (window, heads), plan in own.blocks.items():
+                planned = plan_blocks(query_lens, seq_lens, heads, window, skip_single=True)
+                block_host = pinned(planned.shape, torch.int32, caps)
+                block_host.numpy()[:] = planned
+                plan[: len(planned)].copy_(block_host, non_blocking=True)
 
     def stage(self, rows: DeviceRows) -> None:
         """Fill the inputs on the device from the uploaded integers."""

@@ -24,7 +24,7 @@ from quire.runner.graph_pool import GraphPool
 from quire.runner.graphs import DecodeGraphs, WholeStep
 from quire.runner.model import Model
 from quire.runner.pooling import PooledLines, Pooler
-from quire.runner.prompt_graphs import MAX_TOKENS, PromptGraphs
+from quire.runner.prompt_graphs import PromptGraphs
 from quire.runner.rows import DeviceRows
 from quire.runner.ticket import StepTicket
 from quire.sampling.logprobs import LogprobTensors
@@ -45,6 +45,7 @@ class Runner:
         caches: per layer (keys, values), each [N, K, P, D].
         rows: the persistent device rows.
         pool: replay steps as CUDA graphs of this pool, where there are any for them.
+        prompt_tokens: of the largest step with prompts that is to be such a graph.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Runner:
         vocab_size: int,
         caps: DeviceCaps,
         pool: GraphPool | None = None,
+        prompt_tokens: int = 0,
     ) -> None:
         self._model = model
         self._caches = caches
@@ -72,13 +74,14 @@ class Runner:
             step = WholeStep(model, caches, rows, self._sampler, caps)
             self._logits_bytes = step.logits_bytes
             self._decode_graphs = DecodeGraphs(step, rows, pool, caps)
-            self._prompt_graphs = PromptGraphs(step, rows, pool, caps)
+            self._prompt_graphs = PromptGraphs(step, rows, pool, caps, prompt_tokens)
             kinds = (
                 self._decode_graphs.graphs,
                 self._decode_graphs.shared_graphs,
                 self._prompt_graphs.graphs,
             )
             self._captures = Captures(kinds, pool.missed, caps)
+        self._most_captured = max(prompt_tokens, rows.tokens.shape[0])
         self._pooler = Pooler()
         self._starts: dict[int, RowStart] = {}  # by row, while it runs
 
@@ -166,8 +169,7 @@ class Runner:
         """What one capture may take, and all of them together, beside what eager steps do, the
         largest of which has `step_tokens` and takes `step_bytes`."""
         logits = self._logits_bytes
-        most_tokens = max(MAX_TOKENS, self._rows.tokens.shape[0])
-        largest = logits + step_bytes * most_tokens // step_tokens
+        largest = logits + step_bytes * self._most_captured // step_tokens
         # Where a small one's temporaries were there is no room for a larger one's: all take up to
         # twice the largest's, and there must be room for one more before each.
         return largest, logits + 3 * largest

@@ -30,6 +30,7 @@ from quire.platform.streams import empty_cache, set_device, synchronize
 from quire.runner import kv_cache
 from quire.runner.graph_pool import GraphPool
 from quire.runner.model import Model
+from quire.runner.prompt_graphs import most_tokens
 from quire.runner.rows import DeviceRows
 from quire.runner.runner import Runner
 from quire.weights.build import build_model, model_recipe
@@ -104,7 +105,10 @@ def start_worker(config: EngineConfig, progress: ProgressOption = True) -> Worke
     if compiler is not None and not model.capturable:
         compiler.close()
         compiler = None
-    sizes = _Sizes(config, resolved, groups, ops, caps, compiler)
+    num_weights = sum(parameter.numel() for parameter in model.parameters())
+    budget = resolved.max_num_batched_tokens
+    prompt_tokens = most_tokens(num_weights, len(recipe.layers), budget)
+    sizes = _Sizes(config, resolved, groups, ops, caps, compiler, prompt_tokens)
     peak, capture_peak = sizes.activation_peak(model, recipe.vocab_size)
     plan = sizes.plan(peak)
     for message in plan.messages:
@@ -163,6 +167,7 @@ class _Sizes:
     ops: Ops
     caps: DeviceCaps
     compiler: "Compiler | None"
+    prompt_tokens: int  # of the largest step with prompts that is captured
     kernels: "list[Listing]" = field(default_factory=list)
 
     def rows(self, max_model_len: int) -> DeviceRows:
@@ -193,6 +198,7 @@ class _Sizes:
             vocab_size,
             self.caps,
             None if compiler is None else GraphPool(self.caps, compiler, capture_peak),
+            self.prompt_tokens,
         )
 
     def plan(self, activations: int) -> planner.KVPlan:

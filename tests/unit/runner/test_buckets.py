@@ -3,10 +3,16 @@
 import pytest
 
 from quire.runner.buckets import NEAR, PATIENCE, CapturePolicy, buckets, ladder
+from quire.runner.prompt_graphs import most_tokens
+
+
+def sizes_of(max_rows: int) -> tuple[int, ...]:
+    return buckets(max_rows, 8, (1, 2, 4))
 
 
 def policy_of(max_rows: int) -> CapturePolicy:
-    return CapturePolicy(buckets(max_rows), ladder(max_rows))
+    sizes = sizes_of(max_rows)
+    return CapturePolicy(sizes, ladder(sizes))
 
 
 def run(policy: CapturePolicy, counts: list[int]) -> list[int]:
@@ -24,7 +30,7 @@ def run(policy: CapturePolicy, counts: list[int]) -> list[int]:
 
 @pytest.mark.parametrize("max_rows", [1, 3, 8, 100, 256, 300, 1024])
 def test_buckets_cover_every_batch_with_little_padding(max_rows: int) -> None:
-    sizes = buckets(max_rows)
+    sizes = sizes_of(max_rows)
     assert list(sizes) == sorted(set(sizes))
     assert sizes[-1] == max_rows
     for rows in range(1, max_rows + 1):
@@ -39,7 +45,7 @@ def test_the_ladder_leaves_no_batch_without_a_near_graph(max_rows: int) -> None:
     while (bucket := policy.ahead()) is not None:
         captured.append(bucket)
         policy.captured.add(bucket)
-    assert tuple(captured) == ladder(max_rows)
+    assert tuple(captured) == ladder(sizes_of(max_rows))
     assert len(captured) <= 1 + max_rows.bit_length()
     for count in range(1, max_rows + 1):
         fresh = policy_of(max_rows)
@@ -102,3 +108,16 @@ def test_what_costs_most_is_captured_first() -> None:
         ahead.append(bucket)
         policy.captured.add(bucket)
     assert ahead == [160, 208, 1]
+
+
+def test_a_small_models_largest_step_is_a_graph_and_a_large_ones_is_not() -> None:
+    assert most_tokens(596_000_000, 28, 8192) == 8192
+    assert most_tokens(8_030_000_000, 32, 8192) == 1024
+    assert most_tokens(400_000_000_000, 100, 8192) == 64
+    assert most_tokens(596_000_000, 28, 16) == 16
+    for most in (16, 768, 8192):
+        sizes = buckets(most, 64)
+        assert sizes[-1] == most
+        for tokens in range(1, most + 1):
+            bucket = next(size for size in sizes if size >= tokens)
+            assert bucket - tokens <= max(63, tokens // 8)

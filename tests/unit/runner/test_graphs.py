@@ -14,6 +14,7 @@ import torch
 from quire.core.kv_spec import KVGroup, LayerKV
 from quire.core.plan import PageDelta, RowStart, StepPlan
 from quire.core.sampling_params import SamplingParams
+from quire.kernels.attention.blocks import plan_blocks
 from quire.kernels.batch import LayerCache, StepInputs
 from quire.kernels.select import reference_ops, triton_ops
 from quire.models.decoder import Decoder
@@ -153,7 +154,7 @@ def graphs_of(pool: GraphPool) -> tuple[DecodeGraphs, PromptGraphs]:
     rows, model = make_rows(), make_decoder()
     sampler = Sampler(131, 4, torch.device("cpu"), reference_ops("test"))
     step = WholeStep(model, [], rows, sampler, CAPS)
-    return DecodeGraphs(step, rows, pool, CAPS), PromptGraphs(step, rows, pool, CAPS)
+    return DecodeGraphs(step, rows, pool, CAPS), PromptGraphs(step, rows, pool, CAPS, 640)
 
 
 @pytest.fixture
@@ -339,6 +340,9 @@ def test_a_prompt_graph_is_fed_the_step_and_nothing_else() -> None:
     plans = [mixed_plan(), decode_plan()]
     rows = make_rows()
     lines = PromptLines(rows, 64, CAPS)
+    windows = [group.window for group in GROUPS]
+    for window, group in zip(windows, lines.inputs.groups, strict=True):  # as attention does
+        group.blocks[window, 100] = torch.full((60, 5), -1, dtype=torch.int32)
     for plan in (*plans, plans[0]):  # a longer step leaves nothing behind
         expected = make_rows().apply(plan)
         rows.enter(plan)
@@ -348,7 +352,11 @@ def test_a_prompt_graph_is_fed_the_step_and_nothing_else() -> None:
         count, padding = len(eager.token_ids), [0] * (64 - len(eager.token_ids))
         assert made.token_ids.tolist() == [*eager.token_ids.tolist(), *padding]
         assert made.positions.tolist() == [*eager.positions.tolist(), *padding]
-        for group, own in zip(made.groups, eager.groups, strict=True):
+        for window, group, own in zip(windows, made.groups, eager.groups, strict=True):
+            lengths = own.host_query_lens, own.host_seq_lens
+            planned = torch.from_numpy(plan_blocks(*lengths, 100, window, True))
+            assert len(planned) == 1 + (3 if count == 4 else 0)
+            assert torch.equal(group.blocks[window, 100][: len(planned)], planned)
             assert group.slots.tolist() == [*own.slots.tolist(), *[-1] * (64 - count)]
             assert group.query_starts.tolist() == [*own.query_starts.tolist(), count, count]
             assert group.seq_lens.tolist() == [*own.seq_lens.tolist(), 0, 0]
@@ -406,7 +414,7 @@ def test_a_step_with_prompts_gives_the_same_in_a_graph(free: Callable[[int], Non
 
     def outcome(pool: Pool | None) -> tuple[list[list[list[int]]], torch.Tensor, list[set[int]]]:
         rows = DeviceRows(4, 1000, PAGE, GROUPS, ops, CAPS)
-        runner = Runner(Sums(), [], rows, ops, 131, CAPS, pool)
+        runner = Runner(Sums(), [], rows, ops, 131, CAPS, pool, 640)
         if runner._captures is not None:
             while runner._captures.capture_next():
                 pass

@@ -9,15 +9,16 @@ import numpy as np
 
 ROWS = 128
 
-# Columns of a block: its sequence, the sequence's first token in the step, the position of that
-# token, the block's first row and the end of the sequence's rows.
+# A plan's first line begins with the number of blocks. Columns of a block: its sequence, the
+# sequence's first token in the step, the position of that token, the block's first row and the end
+# of the sequence's rows.
 COLUMNS = 5
 
 
 def plan_blocks(
     query_lens: np.ndarray, seq_lens: np.ndarray, group: int, window: int | None, skip_single: bool
 ) -> np.ndarray:
-    """[B, COLUMNS] int32 for sequences [S] whose KV heads have `group` query heads each.
+    """[1 + B, COLUMNS] int32 for sequences [S] whose KV heads have `group` query heads each.
 
     `skip_single` leaves out the sequences of one query.
     """
@@ -32,4 +33,12 @@ def plan_blocks(
     if window is not None:
         keys = np.minimum(keys, window + (ROWS - 1) // group)
     blocks = np.stack([sequences, starts[sequences], offsets, firsts, ends], axis=1)
-    return blocks[np.argsort(-keys, kind="stable")].astype(np.int32)
+    plan = np.zeros((1 + len(blocks), COLUMNS), dtype=np.int32)
+    plan[0, 0] = len(blocks)
+    plan[1:] = blocks[np.argsort(-keys, kind="stable")]
+    return plan
+
+
+def max_blocks(num_tokens: int, num_sequences: int, group: int) -> int:
+    """No plan for so many has more blocks."""
+    return num_tokens * group // ROWS + num_sequences

@@ -73,7 +73,7 @@ def _item(
     """-> (KV head, sequence, its first token, that token's position, first row, rows' end,
     first key seen, last key seen, last key that every row may see)."""
     item = turn * gl.num_programs(0) + _place(turn)
-    block = plan + item // num_kv_heads * COLUMNS
+    block = plan + (1 + item // num_kv_heads) * COLUMNS
     sequence = gl.load(block)
     start = gl.load(block + 1)
     offset = gl.load(block + 2)
@@ -314,14 +314,13 @@ def _multiply(
         gl.store(out + (place[:, None] + dims[None, :]), acc.to(dtype), mask=mask)
 
 
-@gluon.jit(do_not_specialize=["num_items"])
+@gluon.jit
 def prefill_kernel(
     q: gl.tensor,  # [T, H, D], strided
     k_pages: gl.tensor,  # [N, K, P, D]
     v_pages: gl.tensor,
     out: gl.tensor,  # [T, H, D]
-    plan: gl.tensor,  # [B, COLUMNS]
-    num_items: gl.tensor,  # B * K
+    plan: gl.tensor,  # [1 + B, COLUMNS]
     num_kv_heads: gl.tensor,
     rows: gl.tensor,
     page_table: gl.tensor,
@@ -344,6 +343,7 @@ def prefill_kernel(
     KEYS: gl.constexpr,
     DIM: gl.constexpr,
 ) -> None:
+    num_items = gl.load(plan) * num_kv_heads
     dtype: gl.constexpr = q.dtype.element_ty
     layout: gl.constexpr = gl.NVMMASharedLayout.get_default_for([KEYS, DIM], dtype)
     bar: gl.constexpr = mbarrier.MBarrierLayout()

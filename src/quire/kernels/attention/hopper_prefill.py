@@ -1,7 +1,5 @@
 """When prompts take Hopper's attention kernel (`gluon_prefill`), and its launch."""
 
-from typing import cast
-
 import torch
 from torch import Tensor
 
@@ -46,14 +44,11 @@ def prefill(
     _, num_heads, head_dim = q.shape
     num_kv_heads = k_pages.shape[1]
     group = num_heads // num_kv_heads
-    plan = cast("Tensor | None", batch.memo.get((window, group)))
+    plan = batch.blocks.get((window, group))
     if plan is None:  # the first such layer of the step
-        planned = blocks.plan_blocks(
-            batch.host_query_lens, batch.host_seq_lens, group, window, skip_single
-        )
-        plan = torch.from_numpy(planned).pin_memory().to(q.device, non_blocking=True)
-        batch.memo[window, group] = plan
-    num_items = len(plan) * num_kv_heads
+        plan = _plan(q, batch, group, window, skip_single)
+        batch.blocks[window, group] = plan
+    num_items = (len(plan) - 1) * num_kv_heads
     dim = max(64, power_of_2(head_dim))
     if softcap is not None:
         scale *= 2 / softcap
@@ -63,7 +58,6 @@ def prefill(
         v_pages,
         out,
         plan,
-        num_items,
         num_kv_heads,
         batch.rows,
         batch.page_table,
@@ -87,3 +81,15 @@ def prefill(
         DIM=dim,
         num_warps=4,
     )
+
+
+def _plan(
+    q: Tensor, batch: AttentionBatch, group: int, window: int | None, skip_single: bool
+) -> Tensor:
+    if batch.captured:  # room for any: whoever replays the graph writes it before
+        most = blocks.max_blocks(len(q), len(batch.seq_lens), group)
+        return torch.empty((1 + most, blocks.COLUMNS), dtype=torch.int32, device=q.device)
+    planned = blocks.plan_blocks(
+        batch.host_query_lens, batch.host_seq_lens, group, window, skip_single
+    )
+    return torch.from_numpy(planned).pin_memory().to(q.device, non_blocking=True)

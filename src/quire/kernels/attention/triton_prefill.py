@@ -116,7 +116,7 @@ def prefill(
     out: Tensor,
     skip_single: bool = False,
 ) -> None:
-    if not batch.captured and hopper_prefill.serves(q, k_pages):
+    if hopper_prefill.serves(q, k_pages):
         hopper_prefill.prefill(q, k_pages, v_pages, batch, scale, window, softcap, out, skip_single)
         return
     num_tokens, num_heads, head_dim = q.shape
