@@ -18,6 +18,7 @@ from quire.kernels.decode import cpp_decode
 from quire.kernels.experts import reference as experts_reference
 from quire.kernels.experts import torch_experts
 from quire.kernels.layers import cpp_layers
+from quire.kernels.lookup import reference as lookup_reference
 from quire.kernels.matmul import cpp_matmul, cpp_panels
 from quire.kernels.matmul import reference as matmul_reference
 from quire.kernels.norm import cpp_norm
@@ -78,6 +79,7 @@ def reference_ops(reason: str) -> Ops:
         prepare_qkv=qkv_reference.prepare_qkv,
         attention=attention_reference.attention,
         linear=matmul_reference.linear,
+        lookup=lookup_reference.lookup,
         gated_act=activation_reference.gated_act,
         experts=experts_reference.experts,
         sample=sample_reference.sample,
@@ -96,6 +98,7 @@ def torch_ops(reason: str) -> Ops:
         prepare_qkv=qkv_reference.prepare_qkv,
         attention=torch_attention.attention,
         linear=matmul_reference.linear,
+        lookup=lookup_reference.lookup,
         gated_act=activation_reference.gated_act,
         experts=torch_experts.experts,
         sample=torch_sample.sample,
@@ -107,6 +110,7 @@ def torch_ops(reason: str) -> Ops:
             "prepare_qkv": plain,
             "attention": f"torch: gathered pages through torch's fused attention; {reason}",
             "linear": f"torch: its own matmul, on weights dequantized for it; {reason}",
+            "lookup": plain,
             "gated_act": plain,
             "experts": f"torch: one matmul per expert in use; {reason}",
             "sample": f"torch: sorts and draws noise only where a row asks for it; {reason}",
@@ -154,6 +158,7 @@ def triton_ops(num_cores: int, reason: str) -> Ops:
     from quire.kernels.activation import triton_activation
     from quire.kernels.attention import triton_attention
     from quire.kernels.experts import triton_experts
+    from quire.kernels.lookup import triton_lookup
     from quire.kernels.matmul import triton_matmul
     from quire.kernels.norm import triton_norm
     from quire.kernels.qkv import triton_qkv
@@ -166,6 +171,7 @@ def triton_ops(num_cores: int, reason: str) -> Ops:
         prepare_qkv=triton_qkv.prepare_qkv,
         attention=triton_attention.attention,
         linear=triton_matmul.linear,
+        lookup=triton_lookup.lookup,
         gated_act=triton_activation.gated_act,
         experts=triton_experts.experts,
         sample=triton_sample.sample,
@@ -177,6 +183,7 @@ def triton_ops(num_cores: int, reason: str) -> Ops:
             "prepare_qkv": f"triton: norm, rotation and storing in one launch; {reason}",
             "attention": f"triton: one kernel for prompts, one for single queries; {reason}",
             "linear": f"triton: for the tokens of a decode step; torch beyond; {reason}",
+            "lookup": f"triton: one launch; {reason}",
             "gated_act": f"triton: one pass over gate and up; {reason}",
             "experts": f"triton: two grouped matmuls over tokens sorted by expert; {reason}",
             "sample": f"triton: thresholds by search instead of a sort; {reason}",

@@ -64,6 +64,9 @@ DecodeAttention = Callable[
     ],
     Tensor,
 ]
+# lookup(table [rows, width] in its layout) -> the function ids [T] int64 -> [T, width]. The table
+#   may be filled later.
+Lookup = Callable[[Layout], Callable[[Tensor], Tensor]]
 # gated_act(x [T, 2F] = gate then up, activation) -> act(gate) * up [T, F]
 GatedAct = Callable[[Tensor, str], Tensor]
 # experts(x [T, E], expert_ids [T, k] int64, expert_weights [T, k], gate_up [X, 2F, E],
@@ -240,6 +243,7 @@ class Ops:
     prepare_qkv: PrepareQKV
     attention: Attention
     linear: Linear
+    lookup: Lookup
     gated_act: GatedAct
     experts: Experts
     sample: Sample

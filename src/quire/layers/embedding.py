@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from quire.kernels.table import Ops
+from quire.kernels.table import Lookup, Ops
 from quire.layers.linear import Linear
 from quire.layers.norm import make_norm
 from quire.layers.parameters import Maker, Weighted
@@ -19,12 +19,15 @@ _Step = Callable[[Tensor, Tensor], Tensor]
 class Table(Weighted):
     """Rows looked up by integer."""
 
-    def __init__(self, make: Maker, rows: int, dim: int, layout: type[Layout] = Dense) -> None:
+    def __init__(
+        self, make: Maker, lookup: Lookup, rows: int, dim: int, layout: type[Layout] = Dense
+    ) -> None:
         super().__init__(layout.empty(rows, dim, make.dtype, make.device))
+        self._rows = lookup(self.layout)
 
     def forward(self, ids: Tensor) -> Tensor:
         """[T] int64 -> [T, dim]."""
-        return self.layout.rows(ids)
+        return self._rows(ids)
 
 
 class Embedder:
@@ -36,7 +39,7 @@ class Embedder:
     def __init__(
         self, recipe: EmbeddingRecipe, vocab_size: int, hidden_size: int, ops: Ops, make: Maker
     ) -> None:
-        self.table = Table(make, vocab_size, recipe.dim, make.table_layout)
+        self.table = Table(make, ops.lookup, vocab_size, recipe.dim, make.table_layout)
         self.modules: dict[str, nn.Module] = {"embedding": self.table}
         self.multiplier = multiplier = _multiplier(recipe, make.dtype)
         self._steps: list[_Step] = []
@@ -47,7 +50,7 @@ class Embedder:
             self._steps.append(lambda x, _: project(x))
         if recipe.num_positions is not None:
             offset = recipe.position_offset
-            learned = Table(make, recipe.num_positions + offset, hidden_size)
+            learned = Table(make, ops.lookup, recipe.num_positions + offset, hidden_size)
             self.modules["positions"] = learned
             self._steps.append(lambda x, positions: x + learned(positions + offset))
         if recipe.norm is not None:

@@ -64,9 +64,9 @@ class DecodeCalls:
         call.step[:, :count] = plan.rows, plan.num_computed
         if plan.pages:
             call.new_pages[:, :count] = new_pages_of(plan, len(call.new_pages))
-        complete = self._sampler.refresh(plan.rows)
+        self._sampler.refresh()
         token_ids = call.run(count)
-        if complete:
+        if self._sampler.draws_all(plan.rows):
             return DecodeOutput(token_ids, None)
         rows = np.array(plan.rows, dtype=np.int32)
         positions = call.positions[:count]

@@ -32,22 +32,20 @@ from quire.runner.decode import DecodeOutput, Undrawn, is_decode, new_pages_of
 from quire.runner.graph_pool import BucketGraphs, Captured, GraphPool
 from quire.runner.model import Model
 from quire.runner.prefixes import Prefixes
-from quire.runner.rows import DeviceRows, aligned_ranges
+from quire.runner.rows import DeviceRows, aligned_ranges, fill
+from quire.sampling.rows import DRAW_DTYPES, DrawNumbers
 from quire.sampling.sampler import Sampler
 
 # A step's groups of shared prefixes may leave so many tiles partly empty.
 MORE_TILES = 4
+NUMBERS = len(DRAW_DTYPES)
 
 
 class DecodeGraphs:
     """Graphs by bucket for one model, its cache and its rows."""
 
     def __init__(
-        self,
-        step: "WholeStep",
-        rows: DeviceRows,
-        pool: GraphPool,
-        caps: DeviceCaps,
+        self, step: "WholeStep", rows: DeviceRows, pool: GraphPool, caps: DeviceCaps
     ) -> None:
         self._step, self._rows, self._caps = step, rows, caps
         max_rows = rows.tokens.shape[0]
@@ -83,19 +81,20 @@ class DecodeGraphs:
         captured = captured or self.graphs.choose(count)
         if captured is None:
             return None
-        host_rows = captured.inputs.upload(plan, self._caps, groups)
+        lines = captured.inputs
+        numbers = self._step.sampler.host_numbers(plan.rows)
+        host_rows = lines.upload(plan, numbers, self._caps, groups)
         return self._step.replay(captured, host_rows)
 
 
 class StepLines(Protocol):
-    """The static inputs of a graph of a whole step. `rows` and `seq_lens` int32 and
-    `next_positions` int64 are of the sequences that sample, [n] each; one of length 0 is padding.
-    """
+    """The static inputs of a graph of a whole step. `rows` and `seq_lens` int32 and `numbers` are
+    of the sequences that sample, [n] each; one of length 0 is padding."""
 
     inputs: StepInputs
     rows: Tensor
     seq_lens: Tensor
-    next_positions: Tensor
+    numbers: DrawNumbers
 
     def stage(self, rows: DeviceRows) -> None:
         """Fill them on the device from the uploaded integers."""
@@ -111,30 +110,21 @@ class WholeStep:
     """What is captured: from the uploaded integers to the tokens in their rows."""
 
     def __init__(
-        self,
-        model: Model,
-        caches: list[LayerCache],
-        rows: DeviceRows,
-        sampler: Sampler,
-        caps: DeviceCaps,
+        self, model: Model, caches: list[LayerCache], rows: DeviceRows, sampler: Sampler
     ) -> None:
-        self._model, self._caches, self._rows, self._sampler = model, caches, rows, sampler
+        self._model, self._caches, self._rows, self.sampler = model, caches, rows, sampler
+        shape = rows.tokens.shape[0], sampler.vocab_size
         self._logits = torch.empty(  # of the last replay
-            (rows.tokens.shape[0], sampler.vocab_size),
-            dtype=model.logits_dtype,
-            device=torch.device(caps.torch_device),
+            shape, dtype=model.logits_dtype, device=rows.tokens.device
         )
-
-    @property
-    def logits_bytes(self) -> int:
-        return self._logits.nbytes
+        self.logits_bytes = self._logits.nbytes
 
     def run(self, lines: StepLines) -> Tensor:
         """Token ids [n]."""
         lines.stage(self._rows)
         hidden = self._model.forward(lines.inputs, self._caches)
         logits = self._model.logits(lines.sampled(hidden))
-        token_ids = self._sampler.draw(logits, lines.rows, lines.next_positions)
+        token_ids = self.sampler.draw(logits, lines.numbers)
         self._rows.append(lines.rows, lines.seq_lens, token_ids)
         self._logits[: len(logits)].copy_(logits)
         return token_ids
@@ -142,11 +132,10 @@ class WholeStep:
     def replay(self, captured: Captured[Given], host_rows: np.ndarray) -> DecodeOutput:
         """Queue the step whose integers were uploaded last; `host_rows` sample in it."""
         count, lines = len(host_rows), captured.inputs
-        complete = self._sampler.refresh(host_rows.tolist())
         captured.graph.replay()
         again = None
-        if not complete:
-            positions, rows = lines.next_positions[:count], lines.rows[:count]
+        if not self.sampler.draws_all(host_rows.tolist()):
+            positions, rows = lines.numbers.positions[:count], lines.rows[:count]
             again = Undrawn(self._logits[:count], positions, rows, host_rows)
         return DecodeOutput(captured.output[:count], again)
 
@@ -165,11 +154,15 @@ class Lines:
         self._device_rows = rows
         self._parts = [rows.max_parts(group, bucket) for group in range(len(rows.groups))]
         num_tiles = -(-bucket // shared.MEMBERS) + MORE_TILES if shares else 0
-        lengths = [shared.COLUMNS * num_tiles, bucket, bucket]
+        lengths = [bucket * dtype.itemsize // 4 for dtype in DRAW_DTYPES]
+        lengths += [shared.COLUMNS * num_tiles, bucket, bucket]
         lengths += [n for w in self._parts for n in (bucket, COLUMNS * w)]
         self._places, size = aligned_ranges(lengths)
         self._ints = torch.zeros(size, dtype=torch.int32, device=device)
-        tiles, self.rows, self.seq_lens, *by_group = (self._ints[place] for place in self._places)
+        views = [self._ints[place] for place in self._places]
+        *drawn, tiles, self.rows, self.seq_lens = views[: NUMBERS + 3]
+        by_group = views[NUMBERS + 3 :]
+        self.numbers = DrawNumbers(*map(Tensor.view, drawn, DRAW_DTYPES))
         self._new_pages, parts = by_group[::2], by_group[1::2]
         for part in (tiles, *parts):
             part.fill_(-1)
@@ -181,7 +174,6 @@ class Lines:
         width = bucket + bucket % 2  # aligned, see `aligned_ranges`
         made = torch.zeros(2, width, dtype=torch.int64, device=device)
         token_ids, positions = made[:, :bucket].unbind(0)
-        self.next_positions = torch.zeros_like(positions)
         query_starts = torch.arange(bucket + 1, dtype=torch.int32, device=device)
         groups = tuple(
             AttentionBatch(
@@ -204,17 +196,25 @@ class Lines:
         self.inputs = StepInputs(token_ids, positions, groups)
 
     def upload(
-        self, plan: StepPlan, caps: DeviceCaps, groups: Sequence[PrefixGroup] = ()
+        self,
+        plan: StepPlan,
+        numbers: Sequence[np.ndarray],
+        caps: DeviceCaps,
+        groups: Sequence[PrefixGroup] = (),
     ) -> np.ndarray:
-        """Send a decode step's integers in one copy; returns its rows [S] int32. `groups` share
-        prefixes, the most of one first."""
+        """Send a decode step's integers in one copy; returns its rows [S] int32. `numbers` are
+        `RowTable.host_numbers` of these; `groups` share prefixes, the most of one first."""
         host = pinned(tuple(self._ints.shape), torch.int32, caps)
         into = [host.numpy()[place] for place in self._places]
         count = len(plan.rows)
-        tiles, rows, seq_lens, *by_group = into
+        *drawn, tiles, rows, seq_lens = into[: NUMBERS + 3]
+        by_group = into[NUMBERS + 3 :]
         rows[:count], rows[count:] = plan.rows, 0
         seq_lens[:count], seq_lens[count:] = plan.num_computed, 0
         seq_lens[:count] += 1
+        positions = seq_lens[:count].astype(np.int64)
+        for place, values in zip(drawn, (*numbers, positions), strict=True):
+            fill(place, values.view(np.int32), 0)  # padding is greedy
         for new_pages, entered in zip(by_group[::2], new_pages_of(plan, len(self._parts))):
             new_pages[:count], new_pages[count:] = entered, -1
         starts = np.arange(count + 1, dtype=np.int32)
@@ -225,9 +225,10 @@ class Lines:
         for group, parts in enumerate(by_group[1::2]):
             sequences = rows[:count], seq_lens[:count]
             planned = self._device_rows.plan_parts(group, starts, *sequences, seen)
-            _fill(parts, planned)
+            fill(parts, planned, -1)
             if self._shared is not None:  # of the only group
-                _fill(tiles, shared.plan_tiles(groups, *sequences, planned, self._shared.splits))
+                line_tiles = shared.plan_tiles(groups, *sequences, planned, self._shared.splits)
+                fill(tiles, line_tiles, -1)
         self._ints.copy_(host, non_blocking=True)
         return rows[:count].copy()
 
@@ -243,16 +244,10 @@ class Lines:
                 self.inputs.positions,
                 group.slots,
             )
-        self.next_positions.copy_(self.seq_lens)
 
     def sampled(self, hidden: Tensor) -> Tensor:
         """All."""
         return hidden
-
-
-def _fill(into: np.ndarray, lines: np.ndarray) -> None:
-    """`lines` and then padding."""
-    into[: lines.size], into[lines.size :] = lines.ravel(), -1
 
 
 def _that_fit(groups: Sequence[PrefixGroup], tiles: int) -> Sequence[PrefixGroup]:

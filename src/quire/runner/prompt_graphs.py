@@ -6,6 +6,8 @@ Such a step is padded to a *bucket* of tokens and is one launch, from its intege
 tokens.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,8 +21,9 @@ from quire.platform.streams import pinned
 from quire.runner.buckets import CapturePolicy, buckets, ladder
 from quire.runner.decode import DecodeOutput
 from quire.runner.graph_pool import BucketGraphs, GraphPool
-from quire.runner.graphs import WholeStep
-from quire.runner.rows import DeviceRows, HostStep, aligned_ranges
+from quire.runner.graphs import NUMBERS, WholeStep
+from quire.runner.rows import DeviceRows, HostStep, aligned_ranges, fill
+from quire.sampling.rows import DRAW_DTYPES, DrawNumbers
 
 UNIT = 64  # tokens: buckets are multiples of it
 # Products of a token with a weight that take an H200 as long as launching a layer takes a server's
@@ -68,7 +71,8 @@ class PromptGraphs:
             return None
         self._rows.enter(plan)
         step = HostStep.of(plan)
-        captured.inputs.upload(step, self._caps)
+        numbers = self._step.sampler.host_numbers(step.sample_rows)
+        captured.inputs.upload(step, numbers, self._caps)
         return self._step.replay(captured, step.sample_rows)
 
 
@@ -84,10 +88,13 @@ class PromptLines:
         self._device_rows = rows
         size = min(bucket // TOKENS_PER_SEQUENCE, rows.tokens.shape[0])
         parts = [rows.max_parts(group, size) for group in range(len(rows.groups))]
-        lengths = [size + 1, size, size, bucket, bucket, size, size, size]
+        lengths = [size * dtype.itemsize // 4 for dtype in DRAW_DTYPES]
+        lengths += [size + 1, size, size, bucket, bucket, size, size, size]
         self._places, num_ints = aligned_ranges([*lengths, *(COLUMNS * n for n in parts)])
         self._ints = torch.zeros(num_ints, dtype=torch.int32, device=device)
-        starts, of_rows, seq_lens, *by_token = (self._ints[place] for place in self._places)
+        views = [self._ints[place] for place in self._places]
+        self.numbers = DrawNumbers(*map(Tensor.view, views[:NUMBERS], DRAW_DTYPES))
+        starts, of_rows, seq_lens, *by_token = views[NUMBERS:]
         self._token_rows, self._token_lens, self._sample_tokens, *by_sample = by_token
         self.rows, self.seq_lens, *by_group = by_sample
         for part in by_group:
@@ -96,7 +103,6 @@ class PromptLines:
         token_ids, positions = (
             torch.zeros(bucket, dtype=torch.int64, device=device) for _ in range(2)
         )
-        self.next_positions = torch.zeros(size, dtype=torch.int64, device=device)
         groups = tuple(
             AttentionBatch(
                 query_starts=starts,
@@ -117,17 +123,20 @@ class PromptLines:
         )
         self.inputs = StepInputs(token_ids, positions, groups)
 
-    def upload(self, step: HostStep, caps: DeviceCaps) -> None:
-        """Send a step's integers: in one copy, but for attention's blocks."""
+    def upload(self, step: HostStep, numbers: Sequence[np.ndarray], caps: DeviceCaps) -> None:
+        """Send a step's integers: in one copy, but for attention's blocks. `numbers` are
+        `RowTable.host_numbers` of the rows that sample."""
         host = pinned(tuple(self._ints.shape), torch.int32, caps)
-        into = [host.numpy()[place] for place in self._places]
+        into = iter(host.numpy()[place] for place in self._places)
+        positions = step.by_sample[2].astype(np.int64)
+        for array in (*numbers, positions):
+            fill(next(into), array.view(np.int32), 0)  # padding is greedy
         query_starts = step.by_sequence[0]
-        _fill(into[0], query_starts, query_starts[-1])
-        given = (*step.by_sequence[1:], *step.by_token, *step.by_sample)
-        for place, array in zip(into[1:], given):
-            _fill(place, array, 0)
-        for group, place in enumerate(into[1 + len(given) :]):
-            _fill(place, self._device_rows.plan_parts(group, *step.by_sequence).ravel(), -1)
+        fill(next(into), query_starts, query_starts[-1])
+        for array in (*step.by_sequence[1:], *step.by_token, *step.by_sample):
+            fill(next(into), array, 0)
+        for group, place in enumerate(into):
+            fill(place, self._device_rows.plan_parts(group, *step.by_sequence), -1)
         self._ints.copy_(host, non_blocking=True)
         query_lens, (_, _, seq_lens) = step.query_lens, step.by_sequence
         for own in self.inputs.groups:
@@ -149,12 +158,7 @@ class PromptLines:
                 self.inputs.positions,
                 group.slots,
             )
-        self.next_positions.copy_(self.seq_lens)
 
     def sampled(self, hidden: Tensor) -> Tensor:
         """Each sequence's last."""
         return hidden.index_select(0, self._sample_tokens)
-
-
-def _fill(into: np.ndarray, values: np.ndarray, padding: int) -> None:
-    into[: len(values)], into[len(values) :] = values, padding

@@ -292,6 +292,11 @@ def aligned_ranges(lengths: Sequence[int]) -> tuple[list[slice], int]:
     return places, end
 
 
+def fill(into: np.ndarray, values: np.ndarray, padding: int) -> None:
+    """Fill `into` [N] with `values` in a row, and then padding."""
+    into[: values.size], into[values.size :] = values.ravel(), padding
+
+
 def _kv_heads(group: KVGroup) -> int:
     return max(layer.num_kv_heads for layer in group.layers)
 

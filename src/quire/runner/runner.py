@@ -71,7 +71,7 @@ class Runner:
         self._decode_graphs = self._prompt_graphs = self._captures = None
         self._logits_bytes = 0  # of the largest graph's
         if pool is not None:
-            step = WholeStep(model, caches, rows, self._sampler, caps)
+            step = WholeStep(model, caches, rows, self._sampler)
             self._logits_bytes = step.logits_bytes
             self._decode_graphs = DecodeGraphs(step, rows, pool, caps)
             self._prompt_graphs = PromptGraphs(step, rows, pool, caps, prompt_tokens)
@@ -145,7 +145,7 @@ class Runner:
         assert self._pool is not None
         for start in plan.starts:
             self._sampler.start(start)
-        self._sampler.refresh(plan.rows)
+        self._sampler.refresh()
         with self._pool.compiler.listing():  # of which `list_decode_kernels` tells
             step = self._rows.apply(plan)
 
@@ -153,7 +153,7 @@ class Runner:
             hidden = self._model.forward(step.inputs, self._caches)
             logits = self._model.logits(hidden.index_select(0, step.sample_tokens))
             rows, positions = step.sample_rows_device, step.sample_positions
-            token_ids = self._sampler.draw(logits, rows, positions)
+            token_ids = self._sampler.draw_rows(logits, rows, positions)
             self._rows.append(rows, positions, token_ids)
             return token_ids
 

@@ -5,6 +5,7 @@ lazily, once for all changes since the last time. What is sparse (biases, banned
 user's processors) stays on the host until `batch.py` puts a step together.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import NamedTuple
@@ -69,6 +70,27 @@ class RowNumbers(NamedTuple):
     num_prompt_tokens: Tensor
 
 
+class DrawNumbers(NamedTuple):
+    """What `ops.sample` wants to know of S lines, [S] each, in its order and dtypes."""
+
+    temperature: Tensor
+    top_k: Tensor
+    top_p: Tensor
+    min_p: Tensor
+    seed: Tensor
+    positions: Tensor
+
+
+DRAW_DTYPES = (
+    torch.float32,
+    torch.int32,
+    torch.float32,
+    torch.float32,
+    torch.int64,
+    torch.int64,
+)
+
+
 class RowTable:
     """The parameters of R rows. `version` changes whenever a row's do."""
 
@@ -123,6 +145,13 @@ class RowTable:
             self._device_floats.copy_(upload(self._floats, self.device))
             self._device_integers.copy_(upload(self._integers, self.device))
             self._uploaded_version = self.version
+
+    def host_numbers(self, rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, ...]:
+        """Those of `rows` [S] that `DrawNumbers` begins with."""
+        index = np.array(rows)
+        temperature, top_p, min_p = self._floats[:3].take(index, axis=1)
+        seed, top_k = self._integers[:2].take(index, axis=1)
+        return temperature, top_k.astype(np.int32), top_p, min_p, seed
 
     def numbers(self) -> RowNumbers:
         """Those of every row [R], as of the last `refresh`; `top_k` is int64."""

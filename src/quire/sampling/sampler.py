@@ -31,7 +31,7 @@ from quire.kernels.table import Ops
 from quire.sampling.batch import SamplingBatch
 from quire.sampling.logprobs import LogprobTensors, pick, prompt_logprobs, raw_logprobs
 from quire.sampling.processors import HostTokens, run_processors
-from quire.sampling.rows import RowNumbers, RowTable
+from quire.sampling.rows import DrawNumbers, RowNumbers, RowTable
 from quire.sampling.token_mask import apply_masks
 
 # Bound on a temporary that has a vocabulary (or a sequence) per line: 64 MiB of fp32.
@@ -86,27 +86,34 @@ class Sampler:
         """What a row with a grammar may sample next: [ceil(V / 32)] int32, see `token_mask`."""
         self._table.set_mask(row, mask)
 
-    def refresh(self, rows: Sequence[int]) -> bool:
-        """Make `draw` right for `rows`; False if they need what only `sample` does."""
+    def refresh(self) -> None:
+        """Make `numbers` and `gather` right."""
         self._table.refresh()
+
+    def draws_all(self, rows: Sequence[int]) -> bool:
+        """Whether `draw` is all that `rows` need; else it takes `sample`."""
         return self._table.special.isdisjoint(rows)
 
     def numbers(self) -> RowNumbers:
         """See `RowTable.numbers`."""
         return self._table.numbers()
 
-    def draw(self, logits: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
-        """Temperature, filters and the draw alone: what a CUDA graph can hold.
+    def host_numbers(self, rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, ...]:
+        """See `RowTable.host_numbers`."""
+        return self._table.host_numbers(rows)
 
-        Args:
-            logits: [S, V], left as they are.
-            rows: [S] int32 or int64 on the device.
-            positions: [S] int64.
-        """
+    def draw(self, logits: Tensor, numbers: DrawNumbers) -> Tensor:
+        """Temperature, filters and the draw alone, what a CUDA graph can hold, of logits [S, V],
+        which are left as they are."""
+        return self._ops_sample(logits, *numbers)
+
+    def draw_rows(self, logits: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
+        """`draw` for `rows` [S] int32 on the device, at positions [S] int64."""
         return self._draw_lines(logits, self._table.gather(rows), positions)
 
     def _draw_lines(self, logits: Tensor, n: RowNumbers, positions: Tensor) -> Tensor:
-        return self._ops_sample(logits, n.temperature, n.top_k, n.top_p, n.min_p, n.seed, positions)
+        numbers = n.temperature, n.top_k, n.top_p, n.min_p, n.seed, positions
+        return self._ops_sample(logits, *numbers)
 
     def sample(
         self,

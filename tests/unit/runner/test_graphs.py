@@ -29,6 +29,7 @@ from quire.runner.graphs import DecodeGraphs, Lines, WholeStep
 from quire.runner.prompt_graphs import PromptGraphs, PromptLines
 from quire.runner.rows import DeviceRows, HostStep
 from quire.runner.runner import Runner
+from quire.sampling.rows import DRAW_DTYPES
 from quire.sampling.sampler import Sampler
 
 if TYPE_CHECKING:
@@ -71,13 +72,23 @@ def test_a_graph_is_fed_what_the_eager_step_would_be() -> None:
     expected = make_rows().apply(decode_plan()).inputs
     rows = make_rows()
     lines = Lines(rows, 8, CAPS)
+    sampler = Sampler(131, 4, torch.device("cpu"), reference_ops("test"))
+    drawn = SamplingParams(temperature=0.5, top_k=7, top_p=0.25, min_p=0.125)
+    sampler.start(RowStart(2, [], 600, drawn, -5, ()))
+    sampler.start(RowStart(0, [], 7, SamplingParams(temperature=0), 3, ()))
     for _ in range(2):  # a bucket is used again
-        assert lines.upload(decode_plan(), CAPS).tolist() == [2, 0]
+        numbers = sampler.host_numbers(decode_plan().rows)
+        assert lines.upload(decode_plan(), numbers, CAPS).tolist() == [2, 0]
         lines.stage(rows)
         made = lines.inputs
         assert made.token_ids[:2].tolist() == expected.token_ids.tolist()
         assert made.positions[:2].tolist() == expected.positions.tolist()
-        assert lines.next_positions.tolist() == [601, 7, 0, 0, 0, 0, 0, 0]
+        assert [values[:2].tolist() for values in lines.numbers] == [
+            [0.5, 0.0], [7, 0], [0.25, 1.0], [0.125, 0.0], [-5, 3], [601, 7]
+        ]  # fmt: skip
+        for values, expected_dtype in zip(lines.numbers, DRAW_DTYPES, strict=True):
+            assert values.dtype == expected_dtype
+            assert values[2:].tolist() == [0] * 6, "padding is greedy"
         for group, eager in zip(made.groups, expected.groups, strict=True):
             assert group.slots.tolist() == [*eager.slots.tolist(), *[-1] * 6]
             assert torch.equal(group.page_table, eager.page_table)
@@ -153,7 +164,7 @@ class Pool(GraphPool):
 def graphs_of(pool: GraphPool) -> tuple[DecodeGraphs, PromptGraphs]:
     rows, model = make_rows(), make_decoder()
     sampler = Sampler(131, 4, torch.device("cpu"), reference_ops("test"))
-    step = WholeStep(model, [], rows, sampler, CAPS)
+    step = WholeStep(model, [], rows, sampler)
     return DecodeGraphs(step, rows, pool, CAPS), PromptGraphs(step, rows, pool, CAPS, 640)
 
 
@@ -340,13 +351,17 @@ def test_a_prompt_graph_is_fed_the_step_and_nothing_else() -> None:
     plans = [mixed_plan(), decode_plan()]
     rows = make_rows()
     lines = PromptLines(rows, 64, CAPS)
+    sampler = Sampler(131, 4, torch.device("cpu"), reference_ops("test"))
+    sampler.start(RowStart(2, [1], 1, SamplingParams(temperature=0.5, seed=9), 0, ()))
     windows = [group.window for group in GROUPS]
     for window, group in zip(windows, lines.inputs.groups, strict=True):  # as attention does
         group.blocks[window, 100] = torch.full((60, 5), -1, dtype=torch.int32)
     for plan in (*plans, plans[0]):  # a longer step leaves nothing behind
         expected = make_rows().apply(plan)
         rows.enter(plan)
-        lines.upload(HostStep.of(plan), CAPS)
+        step = HostStep.of(plan)
+        numbers = sampler.host_numbers(step.sample_rows)
+        lines.upload(step, numbers, CAPS)
         lines.stage(rows)
         made, eager = lines.inputs, expected.inputs
         count, padding = len(eager.token_ids), [0] * (64 - len(eager.token_ids))
@@ -366,7 +381,9 @@ def test_a_prompt_graph_is_fed_the_step_and_nothing_else() -> None:
         hidden = torch.arange(64).view(64, 1)
         assert lines.sampled(hidden)[:2].flatten().tolist() == expected.sample_tokens.tolist()
         assert lines.rows.tolist() == [2, 0, 0, 0]
-        assert lines.next_positions.tolist() == [601, 7, 0, 0]
+        assert lines.numbers.positions.tolist() == [601, 7, 0, 0]
+        assert lines.numbers.temperature.tolist() == [0.5, 0, 0, 0]
+        assert lines.numbers.seed.tolist()[0] == numbers[4][0]
 
 
 class Sums:

@@ -16,9 +16,11 @@ from quire.runner import prefixes
 from quire.runner.graphs import Lines
 from quire.runner.prefixes import Prefixes
 from quire.runner.rows import DeviceRows
+from quire.sampling.sampler import Sampler
 
 CAPS = detect("auto")  # kernels run on a GPU, or in the interpreter
 PAGE = 16
+SAMPLER = Sampler(131, 16, torch.device("cpu"), reference_ops("test"))
 # By row: its pages. Rows 5, 1 and 6 share four, 0 and 3 two and 2 nothing.
 PAGES = {
     5: [9, 8, 7, 6, 5],
@@ -91,7 +93,7 @@ def test_a_graph_attends_once_to_what_is_shared(known: Prefixes) -> None:
     expected = reference_attention(q[:6], k_pages, v_pages, eager, 0.3, None, None)
     groups = known.groups(ROWS, decode_plan().num_computed)
     for shared in (groups, groups[1:], ()):  # a graph's next step may share less
-        lines.upload(decode_plan(), CAPS, shared)
+        lines.upload(decode_plan(), SAMPLER.host_numbers(decode_plan().rows), CAPS, shared)
         batch = lines.inputs.groups[0]
         assert batch.shared is not None
         tiles = batch.shared.tiles[:, 1]
@@ -117,7 +119,7 @@ def test_groups_beyond_a_graphs_tiles_are_left_out() -> None:
     plan = StepPlan(1, [], [], list(range(16)), [1] * 16, [40] * 16, [True] * 16)
     lines = Lines(rows, 16, CAPS, shares=True)
     pairs = [prefixes.PrefixGroup(np.array([i, i + 8]), 16) for i in range(8)]
-    lines.upload(plan, CAPS, pairs)
+    lines.upload(plan, SAMPLER.host_numbers(plan.rows), CAPS, pairs)
     batch = lines.inputs.groups[0]
     assert batch.shared is not None
     assert (batch.shared.tiles[:, 1] == 16).all()

@@ -101,9 +101,9 @@ def _copy(
         if PREPARE:  # the new key does not come from its page
             high = gl.minimum(high, gl.load(own + SEQ_LEN) - 1)
         last = gl.maximum(high - 1, 0).to(gl.uint32)
-        page = gl.load(page_ids + gl.minimum(low.to(gl.uint32) + lane, last) // PAGE_SIZE)
+        page = gl.load(page_ids + gl.minimum(lane + low, last) // PAGE_SIZE)
         for start in range(low, high, KEYS):
-            keys = start.to(gl.uint32) + lane
+            keys = lane + start
             place = page.to(gl.uint32).to(gl.uint64) * page_stride
             place += gl.minimum(keys, last) % PAGE_SIZE * slot_stride
             page = gl.load(page_ids + gl.minimum(keys + KEYS, last) // PAGE_SIZE)

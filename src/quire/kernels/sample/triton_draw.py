@@ -32,6 +32,7 @@ from quire.kernels.sample.triton_race import (
     race,
     settle,
 )
+from quire.kernels.triton_chain import let_next_start, wait_for_input
 
 
 @triton.jit
@@ -61,7 +62,10 @@ def draw_kernel(
     num_groups: tl.tensor,
     N: tl.constexpr,
     PARTS: tl.constexpr,  # rounded up to a power of two
+    PDL: tl.constexpr,
 ) -> None:
+    let_next_start(PDL)
+    wait_for_input(PDL)
     part = tl.program_id(0)
     for turn in range(tl.program_id(1), tl.load(queue), tl.num_programs(1)):
         sequence = tl.load(queue + 1 + turn).to(tl.int64)
@@ -121,7 +125,10 @@ def check_kernel(
     N: tl.constexpr,
     PARTS: tl.constexpr,  # rounded up to a power of two
     IS_FINAL: tl.constexpr,  # no other race follows: the last program of a row runs them
+    PDL: tl.constexpr,
 ) -> None:
+    let_next_start(PDL)
+    wait_for_input(PDL)
     part = tl.program_id(0)
     for turn in range(tl.program_id(1), tl.load(queue), tl.num_programs(1)):
         sequence = tl.load(queue + 1 + turn).to(tl.int64)

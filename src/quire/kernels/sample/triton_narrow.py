@@ -33,6 +33,7 @@ from quire.kernels.sample.triton_race import (
     settle,
     unordered,
 )
+from quire.kernels.triton_chain import let_next_start, wait_for_input
 
 # What a row's kernels tell each other. State [S, 4] fp32:
 TOP = tl.constexpr(0)  # the largest logit
@@ -61,7 +62,10 @@ def survey_kernel(
     queue_stride: tl.tensor,
     RACES: tl.constexpr,
     N: tl.constexpr,
+    PDL: tl.constexpr,
 ) -> None:
+    let_next_start(PDL)
+    wait_for_input(PDL)
     part = tl.program_id(0)
     sequence = tl.program_id(1).to(tl.int64)
     if part == 0:
@@ -209,7 +213,10 @@ def narrow_kernel(
     SHIFT: tl.constexpr,  # low bits that are the same in all fp32 values of the logits' dtype
     FEW: tl.constexpr,
     N: tl.constexpr,
+    PDL: tl.constexpr,
 ) -> None:
+    let_next_start(PDL)
+    wait_for_input(PDL)
     sequence = tl.program_id(0).to(tl.int64)
     row = logits + sequence * row_stride
     listed += sequence * num_groups

@@ -24,6 +24,7 @@ from quire.kernels.sample.tuning import (
     TILE_GROUPS,
 )
 from quire.kernels.sizes import cdiv, power_of_2
+from quire.kernels.triton_chain import chained
 
 # Low bits of an fp32 that are the same for all values of the dtype.
 SPARE_BITS = {torch.float32: 0, torch.float16: 13, torch.bfloat16: 16}
@@ -56,6 +57,7 @@ def sample(
     queues = torch.empty((RACES, queue_stride), dtype=torch.int32, device=device)
     times = torch.empty((num_sequences, parts), device=device)
     winners = torch.empty((num_sequences, parts), dtype=torch.int32, device=device)
+    chain = chained(logits)
     noise = (seed, positions)
     sizes = (vocab_size, row_stride, groups)
     survey_kernel[(parts, num_sequences)](
@@ -71,6 +73,7 @@ def sample(
         RACES=RACES,
         N=tile,
         num_warps=NUM_WARPS,
+        **chain,
     )
     narrow_kernel[(num_sequences,)](
         logits,
@@ -92,6 +95,7 @@ def sample(
         FEW=FEW_GROUPS,
         N=tile,
         num_warps=NUM_WARPS,
+        **chain,
     )
     grid = (parts, min(num_sequences, max(1, PROGRAMS // parts)))
     padded = power_of_2(parts)
@@ -112,6 +116,7 @@ def sample(
             PARTS=padded,
             num_warps=NUM_WARPS,
             maxnreg=DRAW_REGISTERS,
+            **chain,
         )
         check_kernel[grid](
             logits,
@@ -129,5 +134,6 @@ def sample(
             PARTS=padded,
             IS_FINAL=race == RACES - 1,
             num_warps=NUM_WARPS,
+            **chain,
         )
     return out

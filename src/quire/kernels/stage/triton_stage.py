@@ -1,6 +1,7 @@
 """A decode step's inputs from the device rows, and its tokens back to them, in Triton.
 
-A handful of integers a sequence: what counts is that each is one launch.
+A handful of integers a sequence: what counts is that each is one launch. Both are chained
+(`triton_chain`) to what comes behind them, and appending to what comes before.
 """
 
 import triton
@@ -8,6 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 from quire.kernels.sizes import cdiv
+from quire.kernels.triton_chain import chained, let_next_start, wait_for_input
 
 LINES = 128
 
@@ -27,7 +29,9 @@ def _stage_kernel(
     table_stride: tl.tensor,
     page_size: tl.tensor,
     LINES: tl.constexpr,
+    PDL: tl.constexpr,
 ) -> None:
+    let_next_start(PDL)
     line = tl.program_id(0) * LINES + tl.arange(0, LINES)
     inside = line < num_lines
     row = tl.load(rows + line, mask=inside, other=0).to(tl.int64)
@@ -55,9 +59,12 @@ def _append_kernel(
     num_lines: tl.tensor,
     token_stride: tl.tensor,
     LINES: tl.constexpr,
+    PDL: tl.constexpr,
 ) -> None:
     line = tl.program_id(0) * LINES + tl.arange(0, LINES)
     inside = line < num_lines
+    let_next_start(PDL)
+    wait_for_input(PDL)
     row = tl.load(rows + line, mask=inside, other=0).to(tl.int64)
     seq_len = tl.load(seq_lens + line, mask=inside, other=0)
     token = tl.load(sampled + line, mask=inside, other=0)
@@ -92,6 +99,7 @@ def stage(
         page_table.stride(0),
         page_size,
         LINES=LINES,
+        PDL=chained(tokens)["PDL"],
         num_warps=4,
     )
 
@@ -100,5 +108,6 @@ def append(tokens: Tensor, rows: Tensor, seq_lens: Tensor, sampled: Tensor) -> N
     """As `reference.append`."""
     num_lines = rows.shape[0]
     _append_kernel[(cdiv(num_lines, LINES),)](
-        tokens, rows, seq_lens, sampled, num_lines, tokens.stride(0), LINES=LINES, num_warps=4
-    )
+        tokens, rows, seq_lens, sampled, num_lines, tokens.stride(0), LINES=LINES, num_warps=4,
+        **chained(tokens),
+    )  # fmt: skip

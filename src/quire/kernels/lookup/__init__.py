@@ -1,0 +1,1 @@
+"""Op `lookup`: rows of a table by integer, as an embedding's."""
