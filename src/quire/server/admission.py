@@ -147,12 +147,28 @@ class FairAdmission:
         """Requests that wait here, not in the engine."""
         return len(self._queue)
 
+    def admit_at_once(self, facts: RequestFacts) -> Permit | None:
+        """Enter, or None where `admit` waits. Raises as it does."""
+        if self._queue or not self._fits():
+            return None
+        seat, start = self._take_seat(facts)
+        self._enter(facts.num_sequences, start)
+        return seat
+
     async def admit(self, facts: RequestFacts) -> Permit:
         """Wait for a turn if there is a queue.
 
         Raises:
             TooBusyError: the queue is full, or the key has used up its share.
         """
+        permit = self.admit_at_once(facts)
+        if permit is None:
+            permit, start = self._take_seat(facts)
+            await self._wait(permit, start)
+        return permit
+
+    def _take_seat(self, facts: RequestFacts) -> tuple[_Seat, float]:
+        """A seat of the request's key, charged for it, and the virtual time of its start."""
         flow = self._flows.get(facts.key)
         if flow is None:  # a request without a key, where only some paths need one
             flow = self._flows[facts.key] = self._flow(1.0)
@@ -167,12 +183,7 @@ class FairAdmission:
         start = max(self._virtual_time, flow.finish)
         flow.finish = start + (facts.num_prompt_tokens + estimate) / flow.weight
         flow.num_unfinished += 1
-        seat = _Seat(self, flow, facts, estimate, now)
-        if not self._queue and self._fits():
-            self._enter(facts.num_sequences, start)
-            return seat
-        await self._wait(seat, start)
-        return seat
+        return _Seat(self, flow, facts, estimate, now), start
 
     async def _wait(self, seat: _Seat, start: float) -> None:
         facts = seat.facts

@@ -98,6 +98,11 @@ class Job:
             max_tokens=sum(m.max_tokens * m.params.n for m in messages),
             priority=priority,
         )
+        self._permit = self.state.admission.admit_at_once(facts)
+        if self._permit is None:
+            await self._wait_for_turn(facts)
+
+    async def _wait_for_turn(self, facts: RequestFacts) -> None:
         admitting = asyncio.ensure_future(self.state.admission.admit(facts))
         try:
             events: set[asyncio.Future[Any]] = {admitting, self._over}

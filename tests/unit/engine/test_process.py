@@ -127,6 +127,25 @@ def peer(address: str) -> Iterator[Peer]:
     peer.close()
 
 
+def test_a_wait_ends_in_time_or_when_a_message_comes(address: str, peer: Peer) -> None:
+    link = Link(address)
+    try:
+        began = time.perf_counter()
+        assert not link.wait(0.0025)
+        assert 0.0025 <= time.perf_counter() - began < 0.5
+        sender = threading.Timer(0.01, peer.send, [Stop()])
+        sender.start()
+        began = time.perf_counter()
+        assert link.wait(20.0)
+        assert time.perf_counter() - began < 10.0
+        sender.join()
+        assert link.wait(0.0), "it is there until it is received"
+        assert link.receive(wait=False) == [Stop()]
+        assert not link.wait(0.0)
+    finally:
+        link.close()
+
+
 @pytest.fixture
 def script() -> Script:
     return Script()

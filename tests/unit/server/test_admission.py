@@ -52,6 +52,24 @@ def test_without_limits_everybody_enters_at_once() -> None:
     go(scene())
 
 
+def test_who_need_not_wait_enters_without_a_turn_of_the_loop() -> None:
+    async def scene() -> None:
+        world = World(ServerConfig(api_keys=(ALICE, BOB)), max_num_seqs=2)
+        facts = RequestFacts("alice", 10, 1, 100, 0)
+        permits = [world.admission.admit_at_once(facts) for _ in range(4)]
+        assert None not in permits
+        assert world.admission.admit_at_once(facts) is None
+        waiting = asyncio.ensure_future(world.admit("bob"))
+        await settle()
+        permits[0].release(10)
+        await settle()
+        assert waiting.done()
+        permits[1].release(10)
+        assert world.admission.admit_at_once(facts) is not None
+
+    go(scene())
+
+
 def test_the_queue_is_bounded() -> None:
     async def scene() -> None:
         world = World(ServerConfig(max_queue=3), max_num_seqs=2)
