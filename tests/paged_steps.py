@@ -45,8 +45,11 @@ class PagedModel:
         self.caches = [caches[i] for i in range(len(recipe.layers))]
         self.device = device
 
-    def step(self, work: Sequence[tuple[int, Sequence[int]]]) -> list[Tensor]:
-        """Compute each (row, next token ids) and return that row's logits [n, V]."""
+    def step(
+        self, work: Sequence[tuple[int, Sequence[int]]], last_alone: bool = False
+    ) -> list[Tensor]:
+        """Compute each (row, next token ids) and return that row's logits [n, V], or of its last
+        token [1, V]."""
         query_lens = [len(ids) for _, ids in work]
         starts = [self.seq_lens[row] for row, _ in work]
         for row, ids in work:
@@ -61,6 +64,9 @@ class PagedModel:
             ),
         )
         with torch.inference_mode():
+            if last_alone:
+                wanted = self._tensor(np.cumsum(query_lens) - 1, torch.int64)
+                return list(self.model.logits(self.model(inputs, self.caches, wanted)).split(1))
             logits = self.model.logits(self.model(inputs, self.caches))
         return list(logits.split(query_lens))
 

@@ -54,6 +54,15 @@ class TestParity:
         for row, logits in zip(order, ours):
             assert_close(logits, reference_logits(reference, prompts[row]))
 
+    def test_only_the_last_tokens_are_wanted(self, tiny, name: str, page_size: int) -> None:
+        reference, model = tiny(name)
+        paged = PagedModel(model, page_size)
+        for chunk in (slice(25), slice(25, 33)):  # the second sees every layer's keys of the first
+            prompts = [prompt(33, 5), prompt(33, 6)]
+            ours = paged.step([(row, prompts[row][chunk]) for row in (1, 0)], last_alone=True)
+            for row, logits in zip((1, 0), ours):
+                assert_close(logits, reference_logits(reference, prompts[row][: chunk.stop])[-1:])
+
     def test_chunks_of_seven(self, tiny, name: str, page_size: int) -> None:
         reference, model = tiny(name)
         ids = prompt(47, 2)

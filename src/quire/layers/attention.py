@@ -70,9 +70,15 @@ class Attention(nn.Module):
             self._normalise = lambda q, k: (q_norm(q), k_norm(k))
 
     def forward(
-        self, x: Tensor, positions: Tensor, batch: AttentionBatch, cache: LayerCache
+        self,
+        x: Tensor,
+        positions: Tensor,
+        batch: AttentionBatch,
+        cache: LayerCache,
+        wanted: Tensor | None,
     ) -> Tensor:
-        """x [T, E] -> [T, E]. Writes this step's keys and values into `cache`'s pages."""
+        """x [T, E] -> [n, E] of the tokens `wanted` [n], or of all. Writes this step's keys and
+        values into `cache`'s pages."""
         q, k, v = torch.split(self.qkv(x), self._sizes, dim=-1)
         # Views into one [T, (H + 2K) D] tensor: the stride between tokens is (H + 2K) D.
         q = q.unflatten(-1, (self._heads, self._head_dim))  # [T, H, D]
@@ -91,10 +97,16 @@ class Attention(nn.Module):
         else:
             self._prepare(q, k, v, norm, rope, positions, k_pages, v_pages, batch.slots)
             attended = self._attend(q, k_pages, v_pages, batch, *how)  # [T, H, D]
+        attended = select(attended, wanted)
         if self._v_scale != 1:
             attended *= self._v_scale
         projected: Tensor = self.out(attended.flatten(1))
         return projected
+
+
+def select(x: Tensor, wanted: Tensor | None) -> Tensor:
+    """The tokens `wanted` [n] of x [T, ...], all without."""
+    return x if wanted is None else x.index_select(0, wanted)
 
 
 def _no_norm(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from quire.kernels.batch import AttentionBatch, LayerCache, StepInputs
 from quire.kernels.table import DecoderParts, LayerParts, Ops, Rope, RunLayers
-from quire.layers.attention import Attention
+from quire.layers.attention import Attention, select
 from quire.layers.embedding import Embedder
 from quire.layers.experts import Experts
 from quire.layers.head import Head
@@ -89,10 +89,13 @@ class SequentialLayer(Layer):
         positions: Tensor,
         batch: AttentionBatch,
         cache: LayerCache,
+        wanted: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """The stream before the layer -> the stream after it; each tensor [T, E]."""
+        """The stream before the layer [T, E] -> the stream after it, of the tokens `wanted` [n] or
+        of all."""
         x, residual = self._enter_attention(delta, residual)
-        x = self.attention(x, positions, batch, cache)
+        x = self.attention(x, positions, batch, cache, wanted)
+        residual = select(residual, wanted)
         delta, residual = self._leave_attention(x, residual)
         x, residual = self._enter_mlp(delta, residual)
         x = self.mlp(x)
@@ -113,11 +116,14 @@ class ParallelLayer(Layer):
         positions: Tensor,
         batch: AttentionBatch,
         cache: LayerCache,
+        wanted: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """The stream before the layer -> the stream after it; each tensor [T, E]."""
+        """The stream before the layer [T, E] -> the stream after it, of the tokens `wanted` [n] or
+        of all."""
         x, residual = self._enter(delta, residual)
-        y = self.mlp(self._mlp_input(x, residual))
-        return self.attention(x, positions, batch, cache) + y, residual
+        attended = self.attention(x, positions, batch, cache, wanted)
+        x, residual = select(x, wanted), select(residual, wanted)
+        return attended + self.mlp(self._mlp_input(x, residual)), residual
 
 
 def _mlp_input(norm: Norm | None) -> Callable[[Tensor, Tensor], Tensor]:
@@ -175,19 +181,31 @@ class Decoder(nn.Module):
         self._together: RunLayers | None = None
         self.eval()
 
-    def forward(self, inputs: StepInputs, kv: Sequence[LayerCache]) -> Tensor:
-        """Final hidden states [T, E], the final norm applied.
+    def forward(
+        self, inputs: StepInputs, kv: Sequence[LayerCache], wanted: Tensor | None = None
+    ) -> Tensor:
+        """Final hidden states, the final norm applied: of the tokens `wanted` [n] int64, or of all.
 
-        Writes this step's keys and values into `kv`, one pair of page tensors a layer.
+        Writes this step's keys and values into `kv`, one pair of page tensors a layer. Of tokens
+        not wanted nothing follows the last layer's attention: where only the last token of a
+        prompt is, that is seven eighths of a layer's work.
         """
         x = self._embed(inputs.token_ids, inputs.positions)
         if self._layers_op is not None and self._caches is not kv:
             self._caches, self._together = kv, self._layers_op(self._layer_parts(), kv)
         if self._together is not None:
-            return self._leave(*self._together(x, inputs))[0]
+            return self._leave(*(select(t, wanted) for t in self._together(x, inputs)))[0]
         delta = residual = x
+        last = self.layers[-1]
         for layer, group, cache in zip(self.layers, self._groups, kv, strict=True):
-            delta, residual = layer(delta, residual, inputs.positions, inputs.groups[group], cache)
+            delta, residual = layer(
+                delta,
+                residual,
+                inputs.positions,
+                inputs.groups[group],
+                cache,
+                wanted if layer is last else None,
+            )
         return self._leave(delta, residual)[0]
 
     def parts(self) -> DecoderParts | None:

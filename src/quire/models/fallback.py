@@ -58,8 +58,10 @@ class FallbackModel(nn.Module):
         self._head: Callable[..., Any] = _head_alone(model).__call__
         self._groups = group_of_layer(recipe.kv_groups())
 
-    def forward(self, inputs: StepInputs, kv: Sequence[LayerCache]) -> Tensor:
-        """Final hidden states [T, E], the final norm applied.
+    def forward(
+        self, inputs: StepInputs, kv: Sequence[LayerCache], wanted: Tensor | None = None
+    ) -> Tensor:
+        """Final hidden states, the final norm applied: of the tokens `wanted` [n] int64, or of all.
 
         Writes this step's keys and values into `kv`, one pair of page tensors a layer.
         """
@@ -73,7 +75,7 @@ class FallbackModel(nn.Module):
         finally:
             self._steps.attend = None
         hidden: Tensor = output[0][0]  # [T, E]
-        return hidden
+        return hidden if wanted is None else hidden.index_select(0, wanted)
 
     def _attend(self, groups: Sequence[AttentionBatch], kv: Sequence[LayerCache]) -> Attend:
         """One forward's way from attention calls, which come in layer order, to the ops."""

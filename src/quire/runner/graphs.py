@@ -95,12 +95,10 @@ class StepLines(Protocol):
     rows: Tensor
     seq_lens: Tensor
     numbers: DrawNumbers
+    wanted: Tensor | None  # [n] int32, their last tokens; None for all tokens
 
     def stage(self, rows: DeviceRows) -> None:
         """Fill them on the device from the uploaded integers."""
-
-    def sampled(self, hidden: Tensor) -> Tensor:
-        """Hidden states [T, E] -> those of the tokens that sample [n, E]."""
 
 
 Given = TypeVar("Given", bound=StepLines)
@@ -122,8 +120,7 @@ class WholeStep:
     def run(self, lines: StepLines) -> Tensor:
         """Token ids [n]."""
         lines.stage(self._rows)
-        hidden = self._model.forward(lines.inputs, self._caches)
-        logits = self._model.logits(lines.sampled(hidden))
+        logits = self._model.logits(self._model.forward(lines.inputs, self._caches, lines.wanted))
         token_ids = self.sampler.draw(logits, lines.numbers)
         self._rows.append(lines.rows, lines.seq_lens, token_ids)
         self._logits[: len(logits)].copy_(logits)
@@ -146,6 +143,8 @@ class Lines:
     Args:
         shares: whether keys that sequences share are seen once for all of them.
     """
+
+    wanted: Tensor | None = None  # all
 
     def __init__(
         self, rows: DeviceRows, bucket: int, caps: DeviceCaps, *, shares: bool = False
@@ -244,10 +243,6 @@ class Lines:
                 self.inputs.positions,
                 group.slots,
             )
-
-    def sampled(self, hidden: Tensor) -> Tensor:
-        """All."""
-        return hidden
 
 
 def _that_fit(groups: Sequence[PrefixGroup], tiles: int) -> Sequence[PrefixGroup]:

@@ -22,8 +22,11 @@ class Model(Protocol):
     @property
     def logits_dtype(self) -> torch.dtype: ...
 
-    def forward(self, inputs: StepInputs, kv: Sequence[LayerCache]) -> Tensor:
-        """Final hidden states [T, E]; writes the step's keys and values into `kv`."""
+    def forward(
+        self, inputs: StepInputs, kv: Sequence[LayerCache], wanted: Tensor | None = None
+    ) -> Tensor:
+        """Final hidden states of the tokens `wanted` [n] int64, or of all [T, E]; writes the step's
+        keys and values into `kv`."""
 
     def parts(self) -> DecoderParts | None:
         """What the op `decode` wants to know, if the model is of its kind."""

@@ -83,6 +83,8 @@ class PromptLines:
     token: nothing of theirs is read or written but their own lines of the hidden states.
     """
 
+    wanted: Tensor | None
+
     def __init__(self, rows: DeviceRows, bucket: int, caps: DeviceCaps) -> None:
         device = torch.device(caps.torch_device)
         self._device_rows = rows
@@ -95,7 +97,7 @@ class PromptLines:
         views = [self._ints[place] for place in self._places]
         self.numbers = DrawNumbers(*map(Tensor.view, views[:NUMBERS], DRAW_DTYPES))
         starts, of_rows, seq_lens, *by_token = views[NUMBERS:]
-        self._token_rows, self._token_lens, self._sample_tokens, *by_sample = by_token
+        self._token_rows, self._token_lens, self.wanted, *by_sample = by_token
         self.rows, self.seq_lens, *by_group = by_sample
         for part in by_group:
             part.fill_(-1)
@@ -158,7 +160,3 @@ class PromptLines:
                 self.inputs.positions,
                 group.slots,
             )
-
-    def sampled(self, hidden: Tensor) -> Tensor:
-        """Each sequence's last."""
-        return hidden.index_select(0, self._sample_tokens)

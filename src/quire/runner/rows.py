@@ -32,7 +32,8 @@ class HostStep:
         query_lens: [S].
         by_sequence: query_starts [S + 1], rows and seq_lens [S], as in `AttentionBatch`.
         by_token: rows [T], and how long each token's sequence is with it [T].
-        by_sample: the last computed token's index in [0, T), rows and sequence lengths [S'].
+        by_sample: the last computed token's index in [0, T), rows and sequence lengths [S']; the
+            step's last token if none samples, so that no kernel gets nothing.
         sample_lines: plan index of each of these.
     """
 
@@ -59,7 +60,11 @@ class HostStep:
             query_lens,
             (query_starts, rows, seq_lens),
             (np.repeat(rows, query_lens), token_lens),
-            (query_starts[1:][lines] - 1, rows[lines], seq_lens[lines]),
+            (
+                (query_starts[1:][lines] if sample_lines else query_starts[-1:]) - 1,
+                rows[lines],
+                seq_lens[lines],
+            ),
             sample_lines,
         )
 
@@ -76,7 +81,7 @@ class DeviceStep:
         inputs: what the model takes.
         sample_rows: [S'] host int32, rows that sample in this step.
         sample_lines: plan index of each of them.
-        sample_tokens: [S'] int32, index in [0, T) of each one's last computed token.
+        sample_tokens: int32, see `HostStep.by_sample`.
         sample_positions: [S'] int64, the position its next token will take.
         sample_rows_device: [S'] int32.
     """

@@ -25,7 +25,7 @@ from quire.runner.graphs import DecodeGraphs, WholeStep
 from quire.runner.model import Model
 from quire.runner.pooling import PooledLines, Pooler
 from quire.runner.prompt_graphs import PromptGraphs
-from quire.runner.rows import DeviceRows
+from quire.runner.rows import DeviceRows, DeviceStep
 from quire.runner.ticket import StepTicket
 from quire.sampling.logprobs import LogprobTensors
 from quire.sampling.sampler import Sampler, SamplerOutput
@@ -116,13 +116,15 @@ class Runner:
             sample_lines = [line for line, samples in enumerate(plan.samples) if samples]
             return self._ticket(plan, sample_lines, self._sampled(plan, drawn))
         step = self._rows.apply(plan)
-        hidden = self._model.forward(step.inputs, self._caches)
+        hidden, last = self._forward(plan, step)
         output = None
         if step.sample_lines:
-            logits = self._model.logits(hidden.index_select(0, step.sample_tokens))
+            logits = self._model.logits(last)
             output = self._sample(
                 plan, logits, step.sample_rows, step.sample_rows_device, step.sample_positions
             )
+        if hidden is None:
+            return self._ticket(plan, step.sample_lines, output)
         prompt_logprobs = self._prompt_logprobs(plan, hidden)
         pooled = self._pooler.pool(plan, hidden)
         return self._ticket(plan, step.sample_lines, output, prompt_logprobs, pooled)
@@ -131,12 +133,21 @@ class Runner:
         """The whole step as one launch or call, None where there is none for it."""
         decode = self._decode_graphs or self._decode_calls
         drawn = None if decode is None else decode.run(plan)
-        if drawn is not None or self._prompt_graphs is None:
+        if drawn is not None or self._prompt_graphs is None or self._want_all(plan):
             return drawn
-        starts = [self._starts[row] for row in plan.rows]
-        if any(start.pooling or start.params.prompt_logprobs is not None for start in starts):
-            return None  # which want hidden states
         return self._prompt_graphs.run(plan)
+
+    def _forward(self, plan: StepPlan, step: DeviceStep) -> tuple[Tensor | None, Tensor]:
+        """Hidden states of all tokens, if they are wanted, and of those that give logits."""
+        if not self._want_all(plan):
+            return None, self._model.forward(step.inputs, self._caches, step.sample_tokens)
+        hidden = self._model.forward(step.inputs, self._caches)
+        return hidden, hidden.index_select(0, step.sample_tokens)
+
+    def _want_all(self, plan: StepPlan) -> bool:
+        """Whether hidden states of more tokens than those that give logits are needed."""
+        starts = (self._starts[row] for row in plan.rows)
+        return any(start.pooling or start.params.prompt_logprobs is not None for start in starts)
 
     @torch.inference_mode()
     def list_kernels(self, plan: StepPlan) -> "Listing":
@@ -150,8 +161,8 @@ class Runner:
             step = self._rows.apply(plan)
 
         def forward() -> Tensor:
-            hidden = self._model.forward(step.inputs, self._caches)
-            logits = self._model.logits(hidden.index_select(0, step.sample_tokens))
+            hidden = self._model.forward(step.inputs, self._caches, step.sample_tokens)
+            logits = self._model.logits(hidden)
             rows, positions = step.sample_rows_device, step.sample_positions
             token_ids = self._sampler.draw_rows(logits, rows, positions)
             self._rows.append(rows, positions, token_ids)
