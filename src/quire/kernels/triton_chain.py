@@ -3,7 +3,8 @@ it still runs.
 
 A chained kernel starts once every program of the one before has let it and there is room for it,
 asks for what no chained kernel writes (weights; the plan, the page table and the keys of earlier
-steps, all written before the step's first one), and waits for the one before to be complete.
+steps, all written before `lookup` lets the next one start), and waits for the one before to be
+complete.
 Every program waits, before it reads what another kernel wrote or writes anything itself; so "the
 one before is complete" means that all before it are.
 
