@@ -166,3 +166,34 @@ print(*[m for m in ("torch", "transformers", "triton") if m in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "body: Field required"),
+        (b"null", "body: Input should be a valid dictionary"),
+        (b'{"prompt"', "body.9: JSON decode error: Expecting ':' delimiter"),
+        (b'{"prompt": "\xff"}', "There was an error parsing the body"),
+        (b'{"prompt": "a", "seed": ' + b"9" * 5000 + b"}", "There was an error parsing the body"),
+        (b"[" * 100_000, "There was an error parsing the body"),
+        (b'{"prompt": "a", "n": [NaN]}', "body.n: Input should be a valid integer, got [nan]"),
+    ],
+)
+def test_a_body_that_is_no_request(
+    make_server: Callable[..., Any], body: bytes, message: str
+) -> None:
+    options = {"content": body, "headers": {"content-type": "application/json; charset=utf-8"}}
+    [answer] = ask(make_server, ("POST", "/v1/completions", options))
+    assert answer.status_code == 400
+    assert message in answer.json()["error"]["message"]
+
+
+def test_what_is_not_quite_json_is_understood(make_server: Callable[..., Any]) -> None:
+    headers = {"content-type": "application/json"}
+    bodies = [b'\xef\xbb\xbf{"prompt": "ab"}', b'{"prompt": "\\ud800ab", "user": NaN}']
+    for body in bodies:
+        options = {"content": body, "headers": headers}
+        [answer] = ask(make_server, ("POST", "/tokenize", options))
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["count"] >= 1
