@@ -191,7 +191,7 @@ def test_a_body_that_is_no_request(
 
 def test_what_is_not_quite_json_is_understood(make_server: Callable[..., Any]) -> None:
     headers = {"content-type": "application/json"}
-    bodies = [b'\xef\xbb\xbf{"prompt": "ab"}', b'{"prompt": "\\ud800ab", "user": NaN}']
+    bodies = [b'\xef\xbb\xbf{"prompt": "ab"}', b'{"prompt": "ab", "user": "\\ud800", "x": NaN}']
     for body in bodies:
         options = {"content": body, "headers": headers}
         [answer] = ask(make_server, ("POST", "/tokenize", options))
