@@ -153,7 +153,8 @@ class Dispatcher:
             self._engine.abort(abort)
         generations = self._generations
         ended: list[Generation] = []
-        for update in processed.updates:
+        # Writing takes 30 us a chunk: those that have waited longest, for a first one, go first.
+        for update in sorted(processed.updates, key=_has_begun):
             request = update.request
             generation = generations[request.message.request_id]
             if update.token_ids:
@@ -200,6 +201,11 @@ class Dispatcher:
     def num_unfinished(self) -> int:
         """Requests the engine still works on."""
         return len(self._generations)
+
+
+def _has_begun(update: Update) -> bool:
+    """Whether its sequence had tokens before."""
+    return len(update.sequence.token_ids) > len(update.token_ids)
 
 
 def _status(request: TrackedRequest) -> str:

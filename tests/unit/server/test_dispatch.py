@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from quire.core.errors import EngineDeadError, RequestError
-from quire.core.messages import AbortRequests
+from quire.core.messages import AbortRequests, SequenceDelta, StepOutputs
 from quire.core.sampling_params import SamplingParams
 from quire.engine.frontend_request import TrackedSequence
 from quire.server.dispatch import Dispatcher, Generation, Mailbox
@@ -54,6 +54,32 @@ def test_updates_come_one_by_one_or_merged(make_server) -> None:
         engine.say(engine.added[0], [], "length")
         assert (await take())[0].sequence.finish_reason == "length"
         assert dispatcher.num_unfinished == 0
+
+    run(make_server, scenario)
+
+
+def test_first_tokens_go_out_first(make_server) -> None:
+    async def scenario(engine: Any, dispatcher: Dispatcher) -> None:
+        params, order = SamplingParams(max_tokens=9), []
+
+        async def read(generation: Generation) -> None:
+            await generation.mailbox.take()
+            order.append(generation.request.request_id)
+
+        running = [submit(dispatcher, name, params) for name in "ab"]
+        for added in engine.added:
+            engine.say(added, [5])
+        for generation in running:
+            await generation.mailbox.take()
+        generations = [*running, submit(dispatcher, "c", params)]
+        reading = [asyncio.create_task(read(generation)) for generation in generations]
+        await asyncio.sleep(0)
+        deltas = [
+            SequenceDelta(generation.request.request_id, 0, [6]) for generation in generations
+        ]
+        dispatcher.on_outputs(StepOutputs(deltas, engine.stats))
+        await asyncio.gather(*reading)
+        assert order == ["c", "a", "b"]
 
     run(make_server, scenario)
 
