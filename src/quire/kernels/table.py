@@ -168,11 +168,11 @@ class LayerParts:
     group: int
 
 
-# run(x [T, E], inputs) -> (delta, residual), whose sum leaves the last layer; it writes the step's
-#   keys and values
+# run(x [T, E], inputs) -> (delta, residual), whose sum leaves the last of the layers; it writes the
+#   step's keys and values
 RunLayers = Callable[[Tensor, StepInputs], tuple[Tensor, Tensor]]
-# layers(parts and caches of all layers, everything in its place) -> what runs them, None if that is
-#   not for such as these
+# layers(parts and caches of layers in a row, everything in its place) -> what runs them, None if
+#   that is not for such as these
 Layers = Callable[[Sequence[LayerParts], Sequence[LayerCache]], RunLayers | None]
 
 

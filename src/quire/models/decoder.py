@@ -177,7 +177,7 @@ class Decoder(nn.Module):
         self.head = Head(recipe.head, recipe.vocab_size, dim, tied, make)
         self._groups = group_of_layer(recipe.kv_groups())
         self._layers_op = ops.layers
-        self._caches: Sequence[LayerCache] | None = None  # those that `_together` is for
+        self._caches: Sequence[LayerCache] | None = None  # `_together` is for these but the last
         self._together: RunLayers | None = None
         self.eval()
 
@@ -190,22 +190,18 @@ class Decoder(nn.Module):
         not wanted nothing follows the last layer's attention: where only the last token of a
         prompt is, that is seven eighths of a layer's work.
         """
-        x = self._embed(inputs.token_ids, inputs.positions)
+        delta = residual = self._embed(inputs.token_ids, inputs.positions)
+        batches = [inputs.groups[group] for group in self._groups]
+        *before, last = zip(self.layers, batches, kv, strict=True)
         if self._layers_op is not None and self._caches is not kv:
-            self._caches, self._together = kv, self._layers_op(self._layer_parts(), kv)
+            self._caches, self._together = kv, self._layers_op(self._layer_parts()[:-1], kv[:-1])
         if self._together is not None:
-            return self._leave(*(select(t, wanted) for t in self._together(x, inputs)))[0]
-        delta = residual = x
-        last = self.layers[-1]
-        for layer, group, cache in zip(self.layers, self._groups, kv, strict=True):
-            delta, residual = layer(
-                delta,
-                residual,
-                inputs.positions,
-                inputs.groups[group],
-                cache,
-                wanted if layer is last else None,
-            )
+            delta, residual = self._together(delta, inputs)
+        else:
+            for layer, batch, cache in before:
+                delta, residual = layer(delta, residual, inputs.positions, batch, cache, None)
+        layer, batch, cache = last
+        delta, residual = layer(delta, residual, inputs.positions, batch, cache, wanted)
         return self._leave(delta, residual)[0]
 
     def parts(self) -> DecoderParts | None:

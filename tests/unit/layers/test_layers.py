@@ -160,6 +160,6 @@ def test_logits_are_fp32_scaled_then_capped() -> None:
 
 
 def test_a_tied_head_is_the_embedding() -> None:
-    table = Table(MAKE, 10, 8)
+    table = Table(MAKE, OPS.lookup, 10, 8)
     head = Head(HeadRecipe(True), 10, 8, table, MAKE)
     assert head.weight is table.weight
