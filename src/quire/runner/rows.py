@@ -167,46 +167,30 @@ class DeviceRows:
         for table, own in zip(self.page_tables, slots):
             self.stage(table, token_rows, token_lens, no_pages, token_ids, positions, own)
         _, _, host_seq_lens = step.by_sequence
-        most = int(step.query_lens.max(initial=0)), int(host_seq_lens.max(initial=0))
-        attention_parts = [part.view(-1, COLUMNS) for part in parts]
-        host = step.query_lens, host_seq_lens
-        groups = self._batches((query_starts, seq_lens, rows), slots, attention_parts, host, most)
-        return DeviceStep(
-            inputs=StepInputs(token_ids, positions, groups),
-            sample_rows=step.sample_rows,
-            sample_lines=step.sample_lines,
-            sample_tokens=sample_tokens,
-            sample_positions=sample_lens.long(),
-            sample_rows_device=sample_rows,
-        )
-
-    def _batches(
-        self,
-        sequences: tuple[Tensor, Tensor, Tensor],
-        slots: Sequence[Tensor],
-        parts: Sequence[Tensor],
-        host: tuple[np.ndarray, np.ndarray],
-        most: tuple[int, int],
-    ) -> tuple[AttentionBatch, ...]:
-        """Each KV group's view of a step: query_starts, seq_lens and rows on the device, slots and
-        parts by group, query and sequence lengths on the host, and the largest of either."""
-        query_starts, seq_lens, rows = sequences
-        return tuple(
+        groups = [
             AttentionBatch(
                 query_starts=query_starts,
                 seq_lens=seq_lens,
                 rows=rows,
                 page_table=table,
-                slots=slots[group],
+                slots=own,
                 page_size=self.page_size,
-                host_query_lens=host[0],
-                host_seq_lens=host[1],
-                max_query_len=most[0],
-                max_seq_len=most[1],
-                parts=parts[group] if self._by_parts else None,
-                arrivals=self.arrivals[group],
+                host_query_lens=step.query_lens,
+                host_seq_lens=host_seq_lens,
+                max_query_len=int(step.query_lens.max(initial=0)),
+                max_seq_len=int(host_seq_lens.max(initial=0)),
+                parts=part.view(-1, COLUMNS) if self._by_parts else None,
+                arrivals=arrivals,
             )
-            for group, table in enumerate(self.page_tables)
+            for table, own, part, arrivals in zip(self.page_tables, slots, parts, self.arrivals)
+        ]
+        return DeviceStep(
+            inputs=StepInputs(token_ids, positions, tuple(groups)),
+            sample_rows=step.sample_rows,
+            sample_lines=step.sample_lines,
+            sample_tokens=sample_tokens,
+            sample_positions=sample_lens.long(),
+            sample_rows_device=sample_rows,
         )
 
     def plan_parts(
