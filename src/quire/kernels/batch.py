@@ -43,8 +43,8 @@ class AttentionBatch:
         arrivals: [R, K] int32 zeros beside `parts`; left zero.
         shared: the keys that `parts` leaves out.
         blocks: by window and heads that share a KV head, how prefill attention cuts the others, as
-            `attention.blocks.plan_blocks` has it: made by the step's first layer that needs it. A
-            graph reads them; they are to be written before each replay.
+            `attention.blocks.plan_blocks` has it: made by the step's first layer that needs it, but
+            before a capture. They are to be written before each replay.
         captured: for a CUDA graph: what is on the host are bounds, not this step's numbers.
     """
 

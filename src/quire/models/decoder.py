@@ -176,6 +176,8 @@ class Decoder(nn.Module):
         self.project_out = Linear(make.dense, hidden, dim) if dim != hidden else nn.Identity()
         self.head = Head(recipe.head, recipe.vocab_size, dim, tied, make)
         self._groups = group_of_layer(recipe.kv_groups())
+        attention = [layer.attention for layer in recipe.layers]
+        self.group_sizes: Sequence[int] = [a.num_heads // a.num_kv_heads for a in attention]
         self._layers_op = ops.layers
         self._caches: Sequence[LayerCache] | None = None  # `_together` is for these but the last
         self._together: RunLayers | None = None

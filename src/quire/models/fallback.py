@@ -45,6 +45,7 @@ class FallbackModel(nn.Module):
     """
 
     capturable = False  # transformers' modules may look at values, which waits for the device
+    group_sizes: Sequence[int] = ()
     logits_dtype = torch.float32
 
     def __init__(self, recipe: FallbackRecipe, model: nn.Module, ops: Ops) -> None:

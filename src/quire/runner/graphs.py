@@ -110,7 +110,7 @@ class WholeStep:
     def __init__(
         self, model: Model, caches: list[LayerCache], rows: DeviceRows, sampler: Sampler
     ) -> None:
-        self._model, self._caches, self._rows, self.sampler = model, caches, rows, sampler
+        self.model, self._caches, self._rows, self.sampler = model, caches, rows, sampler
         shape = rows.tokens.shape[0], sampler.vocab_size
         self._logits = torch.empty(  # of the last replay
             shape, dtype=model.logits_dtype, device=rows.tokens.device
@@ -120,7 +120,7 @@ class WholeStep:
     def run(self, lines: StepLines) -> Tensor:
         """Token ids [n]."""
         lines.stage(self._rows)
-        logits = self._model.logits(self._model.forward(lines.inputs, self._caches, lines.wanted))
+        logits = self.model.logits(self.model.forward(lines.inputs, self._caches, lines.wanted))
         token_ids = self.sampler.draw(logits, lines.numbers)
         self._rows.append(lines.rows, lines.seq_lens, token_ids)
         self._logits[: len(logits)].copy_(logits)

@@ -15,9 +15,11 @@ class Model(Protocol):
 
     `capturable`: the forward launches the same kernels for as many tokens whatever they are,
     and never waits for the device, so a CUDA graph of it can be replayed.
+    `group_sizes`: by layer, how many query heads share a KV head; wanted if it is capturable.
     """
 
     capturable: bool
+    group_sizes: Sequence[int]
 
     @property
     def logits_dtype(self) -> torch.dtype: ...

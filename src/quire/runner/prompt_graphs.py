@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from quire.core.plan import StepPlan
-from quire.kernels.attention.blocks import plan_blocks
+from quire.kernels.attention import blocks
+from quire.kernels.attention.blocks import max_blocks, plan_blocks
 from quire.kernels.attention.parts import COLUMNS
 from quire.kernels.batch import AttentionBatch, StepInputs
 from quire.platform.caps import DeviceCaps
@@ -56,7 +57,7 @@ class PromptGraphs:
         self.graphs = BucketGraphs(
             pool,
             CapturePolicy(sizes, ladder(sizes)),
-            lambda bucket: PromptLines(rows, bucket, caps),
+            lambda bucket: PromptLines(rows, bucket, caps, step.model.group_sizes),
             step.run,
         )
 
@@ -85,7 +86,9 @@ class PromptLines:
 
     wanted: Tensor | None
 
-    def __init__(self, rows: DeviceRows, bucket: int, caps: DeviceCaps) -> None:
+    def __init__(
+        self, rows: DeviceRows, bucket: int, caps: DeviceCaps, group_sizes: Sequence[int]
+    ) -> None:
         device = torch.device(caps.torch_device)
         self._device_rows = rows
         size = min(bucket // TOKENS_PER_SEQUENCE, rows.tokens.shape[0])
@@ -120,8 +123,19 @@ class PromptLines:
                 parts=part.view(-1, COLUMNS),
                 arrivals=arrivals,
                 captured=True,
+                # In no memory of the graph's, where a kernel before attention may leave something.
+                blocks={
+                    (group.window, heads): torch.zeros(
+                        (1 + max_blocks(bucket, size, heads), blocks.COLUMNS),
+                        dtype=torch.int32,
+                        device=device,
+                    )
+                    for heads in {group_sizes[layer.layer] for layer in group.layers}
+                },
             )
-            for table, part, arrivals in zip(rows.page_tables, by_group, rows.arrivals, strict=True)
+            for group, table, part, arrivals in zip(
+                rows.groups, rows.page_tables, by_group, rows.arrivals, strict=True
+            )
         )
         self.inputs = StepInputs(token_ids, positions, groups)
 

@@ -46,7 +46,11 @@ def prefill(
     group = num_heads // num_kv_heads
     plan = batch.blocks.get((window, group))
     if plan is None:  # the first such layer of the step
-        plan = _plan(q, batch, group, window, skip_single)
+        assert not batch.captured, "a graph's are made before it"
+        planned = blocks.plan_blocks(
+            batch.host_query_lens, batch.host_seq_lens, group, window, skip_single
+        )
+        plan = torch.from_numpy(planned).pin_memory().to(q.device, non_blocking=True)
         batch.blocks[window, group] = plan
     num_items = (len(plan) - 1) * num_kv_heads
     dim = max(64, power_of_2(head_dim))
@@ -81,15 +85,3 @@ def prefill(
         DIM=dim,
         num_warps=4,
     )
-
-
-def _plan(
-    q: Tensor, batch: AttentionBatch, group: int, window: int | None, skip_single: bool
-) -> Tensor:
-    if batch.captured:  # room for any: whoever replays the graph writes it before
-        most = blocks.max_blocks(len(q), len(batch.seq_lens), group)
-        return torch.empty((1 + most, blocks.COLUMNS), dtype=torch.int32, device=q.device)
-    planned = blocks.plan_blocks(
-        batch.host_query_lens, batch.host_seq_lens, group, window, skip_single
-    )
-    return torch.from_numpy(planned).pin_memory().to(q.device, non_blocking=True)
