@@ -8,7 +8,6 @@ end starts another.
 
 import ctypes
 import faulthandler
-import gc
 import logging
 import os
 import signal
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from quire.core import garbage
 from quire.core.config import EngineConfig
 from quire.core.errors import EngineDeadError, QuireError, RequestError
 from quire.core.logs import configure_logging
@@ -154,9 +154,7 @@ def load(config: EngineConfig, link: Link) -> "InProcessEngine":
     engine = InProcessEngine(config, report)
     if report.num_bytes:
         logger.info(loaded_line(report.num_bytes, report.seconds))
-    # What is loaded stays: later collections need not look at it.
-    gc.collect()
-    gc.freeze()
+    garbage.settle()
     return engine
 
 

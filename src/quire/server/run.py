@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
+from quire.core import garbage
 from quire.core.config import EngineConfig
 from quire.core.errors import ConfigError
 from quire.core.logs import LogFormat
@@ -120,9 +120,7 @@ async def serve_state(
 
 async def _load(state: ServerState) -> None:
     await state.start()
-    # What is loaded stays: collections need not look at it again.
-    gc.collect()
-    gc.freeze()
+    garbage.settle()
 
 
 class _Stop:
