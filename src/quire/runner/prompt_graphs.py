@@ -29,7 +29,7 @@ from quire.sampling.rows import DRAW_DTYPES, DrawNumbers
 UNIT = 64  # tokens: buckets are multiples of it
 # Products of a token with a weight that take an H200 as long as launching a layer takes a server's
 # host: 0.5 to 0.9 ms. Of 28 layers of 16 M weights with 8192 tokens launches took 14 to 33 ms where
-# the GPU needed 16.5; of 32 of 218 M 17 to 28, the GPU 15 for 640 tokens and 24 for 1024 (2026-11).
+# the GPU needed 16.5; of 32 of 218 M, 650 to 1050 tokens, 17 to 28, the GPU 15 for 640 (2026-11).
 LAYER_PRODUCTS = 260_000_000_000
 # A bucket holds a sequence for so many of its tokens: attention starts programs for each.
 TOKENS_PER_SEQUENCE = 4
