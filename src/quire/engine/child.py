@@ -64,7 +64,7 @@ class Child:
         self._socket = _bind(context, address)
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         self._fd = int(self._socket.get(zmq.FD))
-        self._loop.add_reader(self._fd, self._receive_soon)
+        self._loop.add_reader(self._fd, self._receive_next)
         self.exited = asyncio.Event()
         level = logging.getLevelName(logger.getEffectiveLevel()).lower()
         self._process = _spawn(Launch(config, address, os.getpid(), level, log_format))
