@@ -20,7 +20,7 @@ from quire.kernels.batch import AttentionBatch, StepInputs
 from quire.platform.caps import DeviceCaps
 from quire.platform.streams import pinned
 from quire.runner.buckets import CapturePolicy, buckets, ladder
-from quire.runner.decode import DecodeOutput
+from quire.runner.decode import DecodeOutput, is_decode
 from quire.runner.graph_pool import BucketGraphs, GraphPool
 from quire.runner.graphs import NUMBERS, WholeStep
 from quire.runner.rows import DeviceRows, HostStep, aligned_ranges, fill
@@ -62,10 +62,10 @@ class PromptGraphs:
         )
 
     def run(self, plan: StepPlan) -> DecodeOutput | None:
-        """Queue a step on the current stream; None to run it without a graph."""
-        count, num_tokens = len(plan.rows), plan.num_tokens
-        needed = max(num_tokens, TOKENS_PER_SEQUENCE * count)
-        if num_tokens == count or needed > self._most:
+        """Queue a step on the current stream; None to run it without a graph, or in one of those
+        for steps that only decode."""
+        needed = max(plan.num_tokens, TOKENS_PER_SEQUENCE * len(plan.rows))
+        if not 0 < needed <= self._most or is_decode(plan, self._rows.page_size):
             return None
         captured = self.graphs.choose(needed)
         if captured is None:

@@ -420,6 +420,8 @@ def test_a_step_with_prompts_gives_the_same_in_a_graph(free: Callable[[int], Non
             for group in range(2)
             for row, first in ((2, 10), (0, 30), (1, 50))
         ]
+        cached = [RowStart(3, list(range(70, 83)), 13, greedy, 0, ())]
+        shared = [PageDelta(group, 3, 0, list(range(10, 14))) for group in range(2)]
         return [
             StepPlan(
                 0, starts[:2], pages[:2] + pages[3:5], [2, 0], [30, 17], [0, 0], [True, False]
@@ -429,6 +431,8 @@ def test_a_step_with_prompts_gives_the_same_in_a_graph(free: Callable[[int], Non
                 2, starts[2:], pages[2::3], [2, 0, 1], [1, 1, 4], [31, 40, 0], [True, True, True]
             ),
             StepPlan(3, [], [], [1, 2], [1, 1], [4, 32], [True, True]),
+            # All but a token of the prompt was found in the cache.
+            StepPlan(4, cached, shared, [1, 3], [1, 1], [5, 12], [True, True]),
         ]
 
     def outcome(pool: Pool | None) -> tuple[list[list[list[int]]], torch.Tensor, list[set[int]]]:
@@ -440,12 +444,12 @@ def test_a_step_with_prompts_gives_the_same_in_a_graph(free: Callable[[int], Non
         results = [runner.submit(plan).result() for plan in plans()]
         asked = [set(result.logprobs) for result in results]
         if pool is not None:
-            assert pool.replays == 4
+            assert pool.replays == 5
         return [result.token_ids for result in results], rows.tokens, asked
 
     tokens, kept, asked = outcome(None)
     assert [len(own) for own in tokens[0]] == [1, 0]
-    assert asked == [set(), {1}, {1}, set()]
+    assert asked == [set(), {1}, {1}, set(), set()]
     in_graphs = outcome(Pool())
     assert in_graphs[0] == tokens
     assert torch.equal(in_graphs[1], kept)
