@@ -167,13 +167,49 @@ if __name__ == "__main__":
 """
 
 
-def test_triton_itself_compiles_so(tmp_path: Path) -> None:
-    """Without a GPU, for a driver that launches nothing; not in its interpreter."""
-    (tmp_path / "program.py").write_text(TRITON)
+PROCESSES = TRITON.partition("if __name__")[0] + """
+from quire.kernels import compiling
+from quire.kernels.sample.triton_sample import sample
+
+if __name__ == "__main__":
+    driver.set_active(Driver())
+    compiling.num_cores = lambda: 4
+    compiler, ones = Compiler(detect("cpu")), torch.ones(4)
+    numbers = torch.zeros(4, dtype=torch.int64)
+    with compiler.listing() as listed:
+        sample(torch.zeros(4, 100), ones, numbers.int(), ones, ones, numbers, numbers)
+        fill[1,](ones, SIZE=4)  # which no process can import
+    found = {}
+    def note(*, src, cache_hit, **_):
+        found[src.name] = cache_hit
+    triton.knobs.compilation.listener = note
+    listed.wait()
+    print(sorted(found.items()))
+    compiler.close()
+"""
+
+
+def run_without_interpreter(program: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """With a driver that launches nothing, and not in Triton's interpreter."""
+    (folder / "program.py").write_text(program)
     environment = {name: value for name, value in os.environ.items() if "TRITON" not in name}
-    environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
-    program = [sys.executable, tmp_path / "program.py"]
-    ran = subprocess.run(program, capture_output=True, text=True, env=environment, timeout=100)
+    environment |= {
+        "TRITON_CACHE_DIR": str(folder / "cache"),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    command = [sys.executable, folder / "program.py"]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100)
+
+
+def test_processes_put_into_the_cache_what_threads_then_find(tmp_path: Path) -> None:
+    ran = run_without_interpreter(PROCESSES, tmp_path)
+    kernels = ("check_kernel", "draw_kernel", "narrow_kernel", "survey_kernel")
+    expected = [*((name, True) for name in kernels), ("fill", False)]
+    assert ran.stdout == f"{sorted(expected)}\n", ran.stderr
+
+
+def test_triton_itself_compiles_so(tmp_path: Path) -> None:
+    ran = run_without_interpreter(TRITON, tmp_path)
     assert ran.stdout.splitlines() == ["True 2", "launched fill", "False", "launched fill"], (
         ran.stderr
     )

@@ -252,6 +252,21 @@ def test_torch_free_through_what_they_import() -> None:
     ] == []
 
 
+def test_kernels_compile_without_torch() -> None:
+    """A process that compiles them (`kernels.compile_process`) does not wait for its import."""
+
+    def has_kernels(module: str) -> bool:
+        functions = [n for n in ast.walk(tree(module)) if isinstance(n, ast.FunctionDef)]
+        decorators = [d for function in functions for d in function.decorator_list]
+        names = [name_of(d.func if isinstance(d, ast.Call) else d) for d in decorators]
+        return bool({"triton.jit", "gluon.jit"} & set(names))
+
+    modules = {m for m in MODULES if has_kernels(m)} | {"quire.kernels.compile_process"}
+    modules -= {"quire.kernels.compiling", "quire.kernels.experts.triton_experts"}
+    assert len(modules) > 20
+    assert [m for m in sorted(modules) if "torch" in eager_closure(m)] == []
+
+
 def test_device_code_stays_in_its_places() -> None:
     elsewhere = [m for m in MODULES if not inside(m, DEVICE_CODE)]
     assert [

@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +27,7 @@ from quire.engine.wire import (
     encode_launch,
     encode_to_engine,
 )
+from quire.platform.interpreter import module_command
 
 logger = logging.getLogger("quire")
 
@@ -182,12 +182,12 @@ def _bind(context: "zmq.Context[zmq.Socket[bytes]]", address: str) -> "zmq.Socke
 def _spawn(launch: Launch) -> subprocess.Popen[bytes]:
     """Start the process and tell it its launch line. Its standard input stays open: that it
     closes tells the process that we are gone."""
-    # `-m` puts the working directory first in the module path; not so unless it is in ours, as a
-    # file there could stand in for a library's.
-    safe_path = [] if "" in sys.path or str(Path.cwd()) in sys.path else ["-P"]
-    command = [sys.executable, *safe_path, "-m", "quire.engine.process"]
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=_STDERR, bufsize=0, start_new_session=True
+        module_command("quire.engine.process"),
+        stdin=subprocess.PIPE,
+        stdout=_STDERR,
+        bufsize=0,
+        start_new_session=True,
     )
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError):  # it has ended already, and will say why

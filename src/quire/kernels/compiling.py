@@ -1,24 +1,35 @@
-"""Compiling kernels in threads, each once and all at once.
+"""Compiling kernels in threads and processes, each once and all at once.
 
 Triton compiles a kernel when it is first launched, 0.1 to 4 s each, 16 s one after the other for a
 small model (H200 machine, 2026-11); the launch waits. It leaves the interpreter to others for some
 four fifths of that. Work that is *listed* launches no kernel that is not compiled: these are left
 out of it and then compile in threads. Elsewhere a launch waits for a compilation under way.
+
+Each thread has a process compile its kernel first (`compile_process`), and then finds the result
+in Triton's cache. Where a process does not do it, the thread does.
 """
 
+import contextlib
+import hashlib
+import inspect
+import queue
+import subprocess
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import triton
+from triton.runtime.cache import get_cache_manager, triton_key
 
+from quire.kernels.compile_process import task_of
 from quire.platform.caps import DeviceCaps
+from quire.platform.host import num_cores
+from quire.platform.interpreter import module_command
 from quire.platform.streams import set_device
 
-# So many at once: all of them together would take turns at reading their source, so that the one
-# that takes longest would begin last.
-THREADS = 6
+THREADS = 8
 # Triton asks the compile mode of the thread that launches, by these: what it compiles, and what
 # makes the result the kernel of later launches.
 Compile = Callable[[], triton.compiler.CompiledKernel]
@@ -34,9 +45,13 @@ class Compiler:
     """Threads that compile, and what they were given."""
 
     def __init__(self, caps: DeviceCaps) -> None:
+        number = min(THREADS, num_cores())
         self._threads = ThreadPoolExecutor(
-            THREADS, "quire-compile", initializer=partial(set_device, caps)
+            number, "quire-compile", initializer=partial(set_device, caps)
         )
+        # Whoever waits compiles, too. On few cores threads are as fast.
+        self._processes = _Processes(number + 1 if number >= 4 else 0)
+        self._threads.submit(triton_key)  # reads 400 MB, while the set-up runs a C compiler
         self._set_up = self._threads.submit(_nothing.warmup, grid=(1,))
         self._lock = threading.Lock()
         self._started: dict[str, Future[triton.compiler.CompiledKernel]] = {}
@@ -45,7 +60,7 @@ class Compiler:
         """Do `work` in a thread, unless that was started before by this key."""
         with self._lock:
             if key not in self._started:
-                self._started[key] = self._threads.submit(_compile_and_load, work)
+                self._started[key] = self._threads.submit(self._compile, key, work)
 
     def finish(self, key: str, work: Compile) -> triton.compiler.CompiledKernel:
         """What `work` gives: from the thread that does it, or done here if none has begun."""
@@ -56,7 +71,7 @@ class Compiler:
             self._started[key] = future
         if is_ours:
             try:
-                future.set_result(_compile_and_load(work))
+                future.set_result(self._compile(key, work))
             except Exception as error:
                 future.set_exception(error)
         return future.result()
@@ -73,6 +88,63 @@ class Compiler:
     def close(self) -> None:
         """Wait for what compiles now, and give up the rest."""
         self._threads.shutdown(cancel_futures=True)
+        self._processes.close()
+
+    def _compile(self, key: str, work: Compile) -> triton.compiler.CompiledKernel:
+        with contextlib.suppress(KeyError, TypeError):  # what no process can be told of
+            names = inspect.getclosurevars(work).nonlocals  # of the closure that Triton hands over
+            source = names["src"]
+            if not _is_compiled(key, source.name):
+                self._processes.compile(task_of(source, names["target"], vars(names["options"])))
+        kernel = work()
+        assert kernel.run is not None  # asking for it builds the launcher and loads the binary
+        return kernel
+
+
+class _Processes:
+    """As many processes as compile at once. They take a second to begin, so they do so where
+    nothing is compiled yet, and elsewhere with the first kernel that is not."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._lock = threading.Lock()
+        self._all: list[subprocess.Popen[bytes]] = []
+        self._free: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
+        if not any(Path(triton.knobs.cache.dir).glob("*")):
+            self._begin()
+
+    def compile(self, task: bytes) -> None:
+        """Do it in a process that is free, if there is one."""
+        self._begin()
+        try:
+            process = self._free.get_nowait()
+        except queue.Empty:
+            return
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended: nobody asked for a while
+            process.stdin.write(task)
+            if process.stdout.readline():
+                self._free.put(process)
+
+    def close(self) -> None:
+        for process in self._all:
+            process.kill()
+            process.communicate()
+
+    def _begin(self) -> None:
+        with self._lock:
+            while len(self._all) < self._number:
+                process = subprocess.Popen(
+                    module_command("quire.kernels.compile_process"),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    bufsize=0,
+                    start_new_session=True,  # Ctrl-C in a terminal is not for it
+                )
+                self._all.append(process)
+                self._free.put(process)
 
 
 class Listing(triton.AsyncCompileMode):
@@ -119,7 +191,7 @@ class Launching(triton.AsyncCompileMode):
         return kernel
 
 
-def _compile_and_load(work: Compile) -> triton.compiler.CompiledKernel:
-    kernel = work()
-    assert kernel.run is not None  # asking for it builds the launcher and loads the binary
-    return kernel
+def _is_compiled(key: str, name: str) -> bool:
+    """Whether Triton's cache has it."""
+    files = get_cache_manager(hashlib.sha256(key.encode()).hexdigest())
+    return files.get_group(f"{name[:150]}.json") is not None

@@ -28,15 +28,20 @@ Nothing was gained by asking for the weights of the next matmul ahead of it in t
 0.5 to 5 us longer the more was asked for.
 """
 
-import functools
+from __future__ import annotations
 
-import torch
+import functools
+from typing import TYPE_CHECKING
+
 import triton
 import triton.language as tl
-from torch import Tensor
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-_CAPABILITY = (9, 0)
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+_ARCH = 90
 
 
 @triton.jit
@@ -63,6 +68,7 @@ UNCHAINED = {"PDL": False}
 
 @functools.cache
 def _chains(device: torch.device) -> bool:
-    if device.type != "cuda" or torch.version.cuda is None:
+    if device.type != "cuda":
         return False
-    return torch.cuda.get_device_capability(device) >= _CAPABILITY
+    target = triton.runtime.driver.active.get_current_target()
+    return bool(target.backend == "cuda" and target.arch >= _ARCH)

@@ -71,6 +71,7 @@ def start_worker(config: EngineConfig, progress: ProgressOption = True) -> Worke
     env.bound_matmul_caches()
     caps = detect(config.device.device)
     set_device(caps)
+    compiler = None if config.device.enforce_eager else open_compiler(caps)
     directory = fetch_small_files(ModelSource.of_model(config.model))
     hf = read_hf_config(directory)
     defaults = sampling_defaults(config.model, hf)
@@ -79,7 +80,6 @@ def start_worker(config: EngineConfig, progress: ProgressOption = True) -> Worke
     for choice in resolved.choices:
         logger.debug("%s", choice)
     ops = select_ops(caps)
-    compiler = None if config.device.enforce_eager else open_compiler(caps)
     logger.debug("ops:\n%s", ops.explain())
     dtype = torch_dtype(resolved.dtype)
     in_8_bits = is_8_bit(resolved.kv_cache_dtype)
@@ -257,20 +257,22 @@ class _Sizes:
             if self.compiler is None:
                 runner.submit(step).result()
             else:
-                self.kernels.append(runner.list_kernels(step))
+                self._compile(runner.list_kernels(step))
         largest = graphs = 0
         if self.compiler is not None:
-            self.kernels.append(runner.list_decode_kernels())
+            self._compile(runner.list_decode_kernels())
             for tokens in FIRST_PROMPTS:
                 prompt = _prompt_step([min(tokens, budget, lengths[0])], page_size, num_groups)
-                self.kernels.append(runner.list_kernels(prompt))
-            for kernels in self.kernels:
-                kernels.start()
+                self._compile(runner.list_kernels(prompt))
             largest, graphs = runner.graph_bytes(took.reserved, budget)
         synchronize(self.caps)
         del runner, caches
         empty_cache(self.caps)
         return took.reserved + graphs, largest
+
+    def _compile(self, kernels: "Listing") -> None:
+        kernels.start()
+        self.kernels.append(kernels)
 
     def wait_for_kernels(self) -> None:
         """Return when the kernels are compiled that the first requests need."""

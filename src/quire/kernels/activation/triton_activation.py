@@ -1,11 +1,16 @@
 """Gated activations in Triton: one pass over gate and up, fp32 in registers."""
 
-import torch
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import triton
 import triton.language as tl
-from torch import Tensor
 
 from quire.kernels.sizes import cdiv, power_of_2
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TILE = 1024  # outputs of one program
 
@@ -51,7 +56,7 @@ def gated_act(x: Tensor, activation: str) -> Tensor:
     """As `reference.gated_act`."""
     num_tokens, double_width = x.shape
     width = double_width // 2
-    out = torch.empty((num_tokens, width), dtype=x.dtype, device=x.device)
+    out = x.new_empty((num_tokens, width))
     if num_tokens == 0:
         return out
     assert x.stride(1) == 1, "a token's gate and up must be contiguous"

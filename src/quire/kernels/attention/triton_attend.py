@@ -6,12 +6,17 @@ the softmax is exp2. A key outside [first visible, last visible] of a tile is ne
 its page or table entry holds.
 """
 
-import torch
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import triton
 import triton.language as tl
-from torch import Tensor
 
 from quire.kernels.triton_dot import dot
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 
@@ -98,4 +103,4 @@ def scaled(
 
 def precision(q: Tensor) -> str:
     """fp32 is multiplied exactly; 16-bit operands are exact in any mode."""
-    return "ieee" if q.dtype == torch.float32 else "tf32"
+    return "ieee" if q.dtype.itemsize == 4 else "tf32"

@@ -4,8 +4,12 @@ import torch
 import triton
 from torch import Tensor
 
-from quire.kernels.attention import hopper_decode, triton_decode
-from quire.kernels.attention.triton_prefill import prefill
+from quire.kernels.attention import (
+    hopper_decode,
+    hopper_prefill,
+    triton_decode,
+    triton_prefill,
+)
 from quire.kernels.attention.triton_shared import attend_shared
 from quire.kernels.batch import AttentionBatch
 from quire.kernels.table import HeadNorm, Rope
@@ -31,7 +35,9 @@ def attention(
     if batch.parts is not None and len(batch.parts):
         _decode(q, None, None, None, None, k_pages, v_pages, batch, scale, softcap, out)
     if batch.max_query_len > 1 or not planned:
-        prefill(q, k_pages, v_pages, batch, scale, window, softcap, out, skip_single=planned)
+        fast = hopper_prefill.serves(q, k_pages)
+        prefill = hopper_prefill.prefill if fast else triton_prefill.prefill
+        prefill(q, k_pages, v_pages, batch, scale, window, softcap, out, planned)
     return out
 
 

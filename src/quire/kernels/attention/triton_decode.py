@@ -15,9 +15,12 @@ takes 11.2 us for one sequence of 1060 tokens of Llama-8B, 24 for 8 (34%), 41 fo
 for 128 (85%), 287 for 256 (90%), of 8-bit pages 11.7, 26, 40, 159 and 290 us.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import triton
 import triton.language as tl
-from torch import Tensor
 
 from quire.kernels.attention import tuning
 from quire.kernels.attention.parts import (
@@ -33,9 +36,13 @@ from quire.kernels.attention.parts import (
     TOKEN,
 )
 from quire.kernels.attention.triton_attend import attend, none_seen, precision, scaled
-from quire.kernels.batch import AttentionBatch
 from quire.kernels.qkv.triton_heads import prepared_heads, stored
-from quire.kernels.table import HeadNorm, Rope
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from quire.kernels.batch import AttentionBatch
+    from quire.kernels.table import HeadNorm, Rope
 
 _TOKEN, _ROW, _SEQ_LEN = tl.constexpr(TOKEN), tl.constexpr(ROW), tl.constexpr(SEQ_LEN)
 _FIRST, _END = tl.constexpr(FIRST), tl.constexpr(END)

@@ -1,13 +1,20 @@
 """Paged attention in Triton for sequences with any number of queries in the step."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import triton
 import triton.language as tl
-from torch import Tensor
 
-from quire.kernels.attention import hopper_prefill, tuning
+from quire.kernels.attention import tuning
 from quire.kernels.attention.triton_attend import attend, none_seen, precision
-from quire.kernels.batch import AttentionBatch
 from quire.kernels.sizes import power_of_2
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from quire.kernels.batch import AttentionBatch
 
 
 @triton.jit(do_not_specialize=["num_sequences"])
@@ -114,11 +121,8 @@ def prefill(
     window: int | None,
     softcap: float | None,
     out: Tensor,
-    skip_single: bool = False,
+    skip_single: bool,
 ) -> None:
-    if hopper_prefill.serves(q, k_pages):
-        hopper_prefill.prefill(q, k_pages, v_pages, batch, scale, window, softcap, out, skip_single)
-        return
     num_tokens, num_heads, head_dim = q.shape
     num_kv_heads = k_pages.shape[1]
     group = num_heads // num_kv_heads

@@ -8,15 +8,22 @@ queries, as that kernel does.
 Operations: 4 * H * D for each sequence and shared key. Bytes: those keys and values, once a tile.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import triton
 import triton.language as tl
-from torch import Tensor
 
 from quire.kernels.attention import shared, tuning
 from quire.kernels.attention.triton_attend import attend, none_seen, precision
-from quire.kernels.batch import AttentionBatch
 from quire.kernels.qkv.triton_heads import prepared_heads
-from quire.kernels.table import HeadNorm, Rope
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from quire.kernels.batch import AttentionBatch
+    from quire.kernels.table import HeadNorm, Rope
 
 _ROW, _NUM_KEYS, _SHARE = (tl.constexpr(c) for c in (shared.ROW, shared.NUM_KEYS, shared.SHARE))
 _TOKEN, _LENGTH = tl.constexpr(shared.FIRST_TOKEN), tl.constexpr(shared.FIRST_LENGTH)

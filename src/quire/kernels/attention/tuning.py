@@ -5,9 +5,13 @@ tiles are large ones that spill no registers when compiled for compute capabilit
 and 3.9, head dims 64 to 256); `benchmarks/kernels.py attention` times them.
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 PART_KEYS = 64  # parts are multiples of it: fewer keys cost more to join than they save
 MAX_SPLITS = 16  # programs that take a share of keys that sequences share
@@ -69,7 +73,7 @@ def prefill_tile(query_len: int, group: int, head_dim: int, dtype: torch.dtype) 
     Few distinct heights, since each is a kernel to compile. fp32 is multiplied exactly (no TF32)
     from registers: taller tiles spill.
     """
-    if dtype == torch.float32:
+    if dtype.itemsize == 4:
         return Tile(max(16, group), 32 if head_dim <= 128 else 16, 4, 1)
     rows = query_len * group
     tall = 64 if rows <= 64 or head_dim > 128 else 128
@@ -79,7 +83,7 @@ def prefill_tile(query_len: int, group: int, head_dim: int, dtype: torch.dtype) 
 
 def decode_tile(lines: int, head_dim: int, dtype: torch.dtype) -> Tile:
     """For `lines`, a group's heads and its new key; lines and head_dim are powers of two."""
-    if dtype == torch.float32:
+    if dtype.itemsize == 4:
         return Tile(max(16, lines), 32 if head_dim <= 128 else 16, 4, 1)
     # H200, 32 / 8 heads of 128, share of the read bandwidth: 256 x 1024 98%, 32 x 1024 82%,
     # 16 x 4096 87%; (64 keys, 2 warps: 93%, 78%, 90%). A smaller batch is bound by latency.

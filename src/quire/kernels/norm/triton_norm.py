@@ -1,12 +1,17 @@
 """RMSNorm in Triton: a program normalises a few whole rows, statistics in fp32."""
 
-import torch
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import triton
 import triton.language as tl
-from torch import Tensor
 
 from quire.kernels.sizes import cdiv, power_of_2
 from quire.kernels.triton_chain import chained, let_next_start, wait_for_input
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TILE = 2048  # elements of a program when rows are short (heads): enough loads in flight
 
@@ -68,8 +73,8 @@ def _launch(
         x = x.reshape(-1, 1, size)
         x = x if x.stride(-1) == 1 else x.contiguous()
     num_tokens, heads, _ = x.shape
-    out = torch.empty((num_tokens * heads, size), dtype=x.dtype, device=x.device)
-    total = out if residual is None else torch.empty_like(out)
+    out = x.new_empty((num_tokens * heads, size))
+    total = out if residual is None else out.new_empty(out.shape)
     num_rows = num_tokens * heads
     if num_rows == 0:
         return out, total

@@ -5,13 +5,20 @@ it stores in their page. Bytes: q read and written, k and v read and written, 2 
 values a token.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import triton
 import triton.language as tl
-from torch import Tensor
 
 from quire.kernels.qkv.triton_heads import prepared_heads, stored
 from quire.kernels.sizes import cdiv, power_of_2
-from quire.kernels.table import HeadNorm, Rope
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from quire.kernels.table import HeadNorm, Rope
 
 TILE = 1024  # values of q, or of k, that one program moves
 

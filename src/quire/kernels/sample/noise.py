@@ -23,9 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-LANE = 8
-STREAM = 0  # the counter's last word; other uses of noise take other streams
-ROUNDS = 10
+from quire.kernels.sample.numbers import LANE, ROUNDS, STREAM
+
 MULTIPLIER_0 = 0xD2511F53
 MULTIPLIER_1 = 0xCD9E8D57
 KEY_STEP_0 = 0x9E3779B9

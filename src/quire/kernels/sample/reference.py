@@ -18,9 +18,7 @@ import torch
 from torch import Tensor
 
 from quire.kernels.sample.noise import gumbel, random_bits
-
-GREEDY_BELOW = 1e-5  # temperature
-NOT_A_NUMBER = -1  # in place of a token id
+from quire.kernels.sample.numbers import GREEDY_BELOW, NOT_A_NUMBER
 
 
 def keep(z: Tensor, top_k: int, top_p: float, min_p: float) -> Tensor:

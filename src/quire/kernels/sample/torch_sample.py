@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from quire.kernels.sample.noise import gumbel, random_bits, random_bits_at
-from quire.kernels.sample.reference import GREEDY_BELOW, NOT_A_NUMBER
+from quire.kernels.sample.numbers import GREEDY_BELOW, NOT_A_NUMBER
 
 CHUNK = 1 << 17  # logits drawn at a time: temporaries of 1 MiB or less stay in the cache
 PREFIX = 1024  # top_p first looks at this many of the largest logits

@@ -13,15 +13,15 @@ needs no threshold in this way, only the mass above one token at a time.
 import triton
 import triton.language as tl
 
-from quire.kernels.sample import noise, reference
+from quire.kernels.sample import numbers
 
 WORDS = tl.constexpr(4)
-LANE = tl.constexpr(noise.LANE)
-GROUP = tl.constexpr(WORDS.value * noise.LANE)
-STREAM = tl.constexpr(noise.STREAM)
-ROUNDS = tl.constexpr(noise.ROUNDS)
-GREEDY_BELOW = tl.constexpr(reference.GREEDY_BELOW)
-NOT_A_NUMBER = tl.constexpr(reference.NOT_A_NUMBER)
+LANE = tl.constexpr(numbers.LANE)
+GROUP = tl.constexpr(WORDS.value * numbers.LANE)
+STREAM = tl.constexpr(numbers.STREAM)
+ROUNDS = tl.constexpr(numbers.ROUNDS)
+GREEDY_BELOW = tl.constexpr(numbers.GREEDY_BELOW)
+NOT_A_NUMBER = tl.constexpr(numbers.NOT_A_NUMBER)
 NO_TOKEN = tl.constexpr(2**31 - 1)
 SERIES_BELOW = tl.constexpr(2.0**-5)
 LOG2_E = tl.constexpr(1.4426950408889634)

@@ -4,12 +4,18 @@ A handful of integers a sequence: what counts is that each is one launch. Both a
 (`triton_chain`) to what comes behind them, and appending to what comes before.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import triton
 import triton.language as tl
-from torch import Tensor
 
 from quire.kernels.sizes import cdiv
 from quire.kernels.triton_chain import chained, let_next_start, wait_for_input
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LINES = 128
 
