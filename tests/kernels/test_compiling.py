@@ -14,6 +14,7 @@ pytest.importorskip("triton")
 
 from triton.runtime import _async_compile
 
+from quire.kernels import compiling
 from quire.kernels.compiling import THREADS, Compiler
 from quire.platform.detect import detect
 
@@ -167,7 +168,33 @@ if __name__ == "__main__":
 """
 
 
-PROCESSES = TRITON.partition("if __name__")[0] + """
+def test_a_process_that_has_ended_leaves_its_kernel_to_the_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compiling, "module_command", lambda module: ["true"])
+    processes = compiling._Processes(2)
+    for _ in range(4):
+        processes.compile(b"task\n")
+    processes.close()
+    processes.compile(b"task\n")
+    assert [process.returncode is None for process in processes._all] == [False, False]
+
+
+def test_processes_end_when_nothing_is_asked_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "module_command", lambda module: ["cat"])
+    monkeypatch.setattr(compiling, "IDLE", 0.2)
+    processes = compiling._Processes(1)
+    processes.compile(b"task\n")
+    (process,) = processes._all
+    assert process.poll() is None
+    assert process.wait(5.0) != 0
+    processes.compile(b"task\n")
+    assert processes._all == [process]
+
+
+PROCESSES = (
+    TRITON.partition("if __name__")[0]
+    + """
 from quire.kernels import compiling
 from quire.kernels.sample.triton_sample import sample
 
@@ -187,6 +214,7 @@ if __name__ == "__main__":
     print(sorted(found.items()))
     compiler.close()
 """
+)
 
 
 def run_without_interpreter(program: str, folder: Path) -> "subprocess.CompletedProcess[str]":

@@ -62,6 +62,11 @@ def calm_threads() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
+def for_helper() -> dict[str, str]:
+    """The environment of a process that computes no matrices: its libraries start no threads."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
 def bound_matmul_caches() -> None:
     """Keep a process that meets every length of prompt from growing.
 

@@ -3,30 +3,33 @@
 Its interpreter is its own: reading a kernel's source, which holds it, is in nobody's way. Needs no
 GPU, and no torch, whose import takes longer than most kernels. A line of JSON on standard input is
 a kernel, a line on standard output its end, good or not: who compiles it again is told the error.
-Ends with its standard input, or when nothing is asked for a while.
+Ends with its standard input.
 """
 
 import contextlib
 import importlib
 import os
-import select
 import sys
 from typing import Any
 
 import msgspec
 from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia import driver
 from triton.compiler import ASTSource, compile
 from triton.experimental.gluon._runtime import GluonASTSource
-from triton.runtime.cache import triton_key
+from triton.runtime import cache
 
-_IDLE = 30.0  # seconds
+# Imported ahead: it takes the longest to compile.
+from quire.kernels.attention import gluon_prefill as gluon_prefill
 
 Path = tuple[int, ...]  # of a parameter
 
 
 class Task(msgspec.Struct, frozen=True, array_like=True):
-    """What `triton.compile` is given, as JSON has it. `name` is a kernel's in `module`."""
+    """What `triton.compile` is given, as JSON has it. `name` is a kernel's in `module`; the keys
+    are Triton's for itself and for the kernel."""
 
+    triton_key: str
     module: str
     name: str
     cache_key: str
@@ -40,6 +43,7 @@ class Task(msgspec.Struct, frozen=True, array_like=True):
 def task_of(source: ASTSource, target: GPUTarget, options: dict[str, Any]) -> bytes:
     """A line that stands for it. Raises TypeError where JSON has no word for a value."""
     fields = (
+        cache.triton_key(),
         source.fn.__module__,
         source.fn.__name__,
         source.fn.cache_key,
@@ -55,6 +59,7 @@ def task_of(source: ASTSource, target: GPUTarget, options: dict[str, Any]) -> by
 def run(line: bytes) -> None:
     """Compile what `task_of` has told."""
     task = msgspec.json.decode(line, type=Task)
+    cache.triton_key = lambda: task.triton_key  # found by reading 400 MB
     kernel = getattr(importlib.import_module(task.module), task.name)
     # By itself it may find another (Triton 3.6 to 3.9): the constants of a function that it calls
     # count if that has a key already.
@@ -64,16 +69,17 @@ def run(line: bytes) -> None:
     )
     # Triton's options are tuples, and count by their spelling.
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in task.options.items()}
-    compile(source, target=GPUTarget(*task.target), options=options)
+    compiled = compile(source, target=GPUTarget(*task.target), options=options)
+    if task.target[0] == "cuda" and hasattr(driver, "make_launcher"):
+        driver.CudaLauncher(source, compiled.metadata)  # Triton 3.6 builds a C library for it
 
 
 def main() -> None:
     sys.modules["torch"] = None  # type: ignore[assignment]  # a kernel that needs it fails at once
     replies = os.dup(1)
     os.dup2(2, 1)  # for whatever else the compilers print
-    triton_key()  # reads 400 MB, once
     with open(0, "rb", buffering=0) as requests:
-        while select.select([requests], [], [], _IDLE)[0] and (line := requests.readline()):
+        for line in requests:
             with contextlib.suppress(Exception):
                 run(line)
             os.write(replies, b"\n")

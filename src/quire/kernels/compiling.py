@@ -23,6 +23,7 @@ from pathlib import Path
 import triton
 from triton.runtime.cache import get_cache_manager, triton_key
 
+from quire.core import env
 from quire.kernels.compile_process import task_of
 from quire.platform.caps import DeviceCaps
 from quire.platform.host import num_cores
@@ -30,6 +31,7 @@ from quire.platform.interpreter import module_command
 from quire.platform.streams import set_device
 
 THREADS = 8
+IDLE = 60.0  # seconds after which processes end
 # Triton asks the compile mode of the thread that launches, by these: what it compiles, and what
 # makes the result the kernel of later launches.
 Compile = Callable[[], triton.compiler.CompiledKernel]
@@ -103,34 +105,36 @@ class Compiler:
 
 class _Processes:
     """As many processes as compile at once. They take a second to begin, so they do so where
-    nothing is compiled yet, and elsewhere with the first kernel that is not."""
+    nothing is compiled yet, and elsewhere with the first kernel that is not. When nothing was asked
+    of them for a while they end: what is compiled later, between steps, is left to threads."""
 
     def __init__(self, number: int) -> None:
         self._number = number
         self._lock = threading.Lock()
         self._all: list[subprocess.Popen[bytes]] = []
         self._free: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
+        self._end = threading.Timer(IDLE, self.close)
         if not any(Path(triton.knobs.cache.dir).glob("*")):
             self._begin()
 
     def compile(self, task: bytes) -> None:
         """Do it in a process that is free, if there is one."""
         self._begin()
-        try:
+        with contextlib.suppress(queue.Empty, BrokenPipeError):
             process = self._free.get_nowait()
-        except queue.Empty:
-            return
-        assert process.stdin is not None
-        assert process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):  # it has ended: nobody asked for a while
+            assert process.stdin is not None
+            assert process.stdout is not None
             process.stdin.write(task)
             if process.stdout.readline():
                 self._free.put(process)
 
     def close(self) -> None:
-        for process in self._all:
-            process.kill()
-            process.communicate()
+        with self._lock:
+            self._number = 0
+            self._end.cancel()
+            for process in self._all:
+                process.kill()
+                process.wait()
 
     def _begin(self) -> None:
         with self._lock:
@@ -141,10 +145,16 @@ class _Processes:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
                     bufsize=0,
+                    env=env.for_helper(),
                     start_new_session=True,  # Ctrl-C in a terminal is not for it
                 )
                 self._all.append(process)
                 self._free.put(process)
+            self._end.cancel()
+            if self._number:
+                self._end = threading.Timer(IDLE, self.close)
+                self._end.daemon = True
+                self._end.start()
 
 
 class Listing(triton.AsyncCompileMode):
