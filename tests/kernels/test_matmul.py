@@ -15,6 +15,7 @@ from quire.platform.native import open_library, usable_sets
 from quire.quant.layouts.int4_group import Int4Group
 from quire.quant.layouts.layout import Dense, Layout
 from quire.quant.layouts.per_channel import Fp8Channel, Int8Channel
+from quire.weights.targets import Staging
 
 LIBRARY, _ = open_library()
 PACKED = [] if LIBRARY is None else ["dense", "int8", "int4"]
@@ -169,7 +170,7 @@ def test_panels_hold_the_layout_they_stand_in_for(
     panels = held_in_panels(LAYOUTS[layout], torch.bfloat16).empty(
         outputs, inputs, torch.bfloat16, torch.device("cpu")
     )
-    staging = panels.staging()
+    staging = Staging().take(panels)
     staging.copy_(dense)
     panels.fill(staging)
     assert panels.shape == dense.shape

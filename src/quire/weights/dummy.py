@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from quire.platform.host import num_cores
-from quire.weights.targets import Target, dense, fill_targets
+from quire.weights.targets import Staging, Target, fill_targets
 
 # Values drawn per parameter; repeated to fill it. A prime, so that rows of a matrix differ.
 BLOCK = 262_139
@@ -25,15 +25,15 @@ def fill_dummy(model: nn.Module, seed: int = 0) -> None:
     Matrices are uniform in ±fan_in**-0.5, so that activations neither die nor grow; vectors
     called weight (norms) are near 1, other vectors (biases) near 0.
     """
-    targets = fill_targets(model, tied=False)
+    targets, staging = fill_targets(model, tied=False), Staging()
     with ThreadPoolExecutor(min(MAX_THREADS, num_cores()), "quire-load") as threads:
-        for done in [threads.submit(_fill, *target, seed) for target in targets.items()]:
+        for done in [threads.submit(_fill, *target, seed, staging) for target in targets.items()]:
             done.result()
 
 
 @torch.inference_mode()
-def _fill(name: str, target: Target, seed: int) -> None:
-    parameter = dense(target)
+def _fill(name: str, target: Target, seed: int, staging: Staging) -> None:
+    parameter = staging.take(target)
     if parameter.numel() == 0:
         return
     generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}:{name}".encode()))
@@ -46,6 +46,7 @@ def _fill(name: str, target: Target, seed: int) -> None:
     _tile(parameter, values)
     if not isinstance(target, nn.Parameter):
         target.fill(parameter)
+        staging.give_back(parameter)
 
 
 def _tile(destination: Tensor, values: Tensor) -> None:

@@ -24,7 +24,7 @@ from quire.quant.layouts.layout import Layout
 from quire.weights.checkpoint import TensorEntry, open_checkpoint
 from quire.weights.dummy import fill_dummy
 from quire.weights.progress import ProgressOption, loading_progress
-from quire.weights.targets import Target, dense, fill_targets
+from quire.weights.targets import Staging, Target, fill_targets
 
 # Bytes read at once. Measured with benchmarks/loading.py: from 4 to 64 MiB the rate is the same.
 CHUNK_BYTES = 16 << 20
@@ -62,7 +62,7 @@ def load_weights(
             for entry in entries:
                 copier.add(entry, ledger.destinations(entry))
                 for layout, weight in ledger.complete():
-                    copier.convert(layout, weight)
+                    copier.convert(layout, weight, ledger.staging)
             copier.wait()
     ledger.check()
 
@@ -102,6 +102,7 @@ class _Ledger:
     leftover: list[str] = field(default_factory=list)
     filled: dict[int, int] = field(default_factory=dict)  # id of the target -> elements
     dense: dict[str, Tensor] = field(default_factory=dict)  # weights to convert, not all there yet
+    staging: Staging = field(default_factory=Staging)
 
     def destinations(self, entry: TensorEntry) -> list[Tensor]:
         """Where `entry` goes: views of parameters, in the source's element order."""
@@ -122,7 +123,7 @@ class _Ledger:
         target = self.targets[place.param]
         parameter = self.dense.get(place.param)
         if parameter is None:
-            parameter = dense(target)
+            parameter = self.staging.take(target)
             if not isinstance(target, nn.Parameter):
                 self.dense[place.param] = parameter
         view = destination(parameter, place)
@@ -202,14 +203,15 @@ class _Copier:
                 task = self._pool.submit(self._copy, entry, start, stop, part, counts=index == 0)
                 self._pending.append(task)
 
-    def convert(self, layout: Layout, weight: Tensor) -> None:
-        """Queue the filling of `layout` from `weight`, all of whose parts are queued.
+    def convert(self, layout: Layout, weight: Tensor, staging: Staging) -> None:
+        """Queue the filling of `layout` from `weight`, all of whose parts are queued, and which
+        goes back to `staging` then.
 
         Waits for the weight before, so that no more than two dense ones take memory.
         """
         if self._converting is not None:
             self._converting.result()
-        task = self._pool.submit(_convert, list(self._pending), layout, weight)
+        task = self._pool.submit(_convert, list(self._pending), layout, weight, staging)
         self._converting = task
         self._pending.append(task)
 
@@ -244,11 +246,12 @@ class _Copier:
         return buffer[:size]
 
 
-def _convert(parts: list[Future[None]], layout: Layout, weight: Tensor) -> None:
+def _convert(parts: list[Future[None]], layout: Layout, weight: Tensor, staging: Staging) -> None:
     for part in parts:  # queued before: each has ended or runs in another thread
         part.result()
     with torch.inference_mode():
         layout.fill(weight)
+    staging.give_back(weight)
 
 
 def _chunks(view: Tensor, elements: int) -> Iterator[tuple[int, int, Tensor]]:

@@ -42,8 +42,8 @@ class Panels:
     def tensors(self) -> dict[str, Tensor]:
         return {"weight": self.weight}
 
-    def staging(self) -> Tensor:
-        return torch.empty(self.shape, dtype=self.dtype)
+    def staging(self) -> Tensor | None:
+        return None
 
     def dequantize(self) -> Tensor:
         return self.rows(torch.arange(self.shape[0]))
@@ -78,10 +78,10 @@ class DensePanels(Panels):
     def empty(cls, outputs: int, inputs: int, dtype: torch.dtype, device: torch.device) -> Self:
         return cls(_empty_words(outputs, -(-inputs // cls.PER_WORD)), (outputs, inputs))
 
-    def staging(self) -> Tensor:
+    def staging(self) -> Tensor | None:
         outputs, inputs = self.shape
         if inputs % self.PER_WORD:
-            return torch.empty(self.shape, dtype=self.dtype)
+            return None
         return self.weight.view(self.dtype).view(-1, inputs)[:outputs]
 
     def fill(self, dense: Tensor) -> None:

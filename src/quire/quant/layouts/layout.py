@@ -29,9 +29,9 @@ class Layout(Protocol):
         """Everything held, by the names of the layer's parameters."""
         ...
 
-    def staging(self) -> Tensor:
-        """[out, in] undefined values, to become the argument of `fill`; perhaps the layout's own
-        memory."""
+    def staging(self) -> Tensor | None:
+        """[out, in] of the layout's own memory, if it has that: where what becomes the argument of
+        `fill` may be made."""
         ...
 
     def fill(self, dense: Tensor) -> None:

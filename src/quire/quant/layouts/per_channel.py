@@ -33,8 +33,8 @@ class PerChannel:
     def tensors(self) -> dict[str, Tensor]:
         return {"weight": self.weight, "scale": self.scale}
 
-    def staging(self) -> Tensor:
-        return torch.empty(self.shape, dtype=self.dtype, device=self.weight.device)
+    def staging(self) -> None:
+        return None
 
     def fill(self, dense: Tensor) -> None:
         """Round to nearest."""
