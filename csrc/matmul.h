@@ -35,8 +35,8 @@ inline constexpr int64_t kTileRows = 8;
 inline constexpr int64_t kTileRows = 4;
 #endif
 inline constexpr int64_t kTileColumns = kTileVectors * kLanes;
-inline constexpr int64_t kBlockRows = 192;      // of x, a multiple of kTileRows
-inline constexpr int64_t kPartWords = 8 << 10;  // of a panel at a time
+inline constexpr int64_t kBlockRows = 96;      // of x, a multiple of kTileRows
+inline constexpr int64_t kPartWords = 16 << 10;  // of a panel at a time
 inline constexpr int64_t kNear = 2 << 10;       // words that one group alone asks for ahead
 inline constexpr int64_t kLine = 16;            // words of a cache line
 inline constexpr int64_t kManyGroups = 5;       // so many, and x is not near as a whole: then
@@ -47,12 +47,13 @@ inline constexpr int64_t kMostPanels = 4;       // panels at once
 struct Groups {
     const uint32_t* data;
     int64_t rows, words;
+    int64_t count = (rows + kTileRows - 1) / kTileRows;
+    int64_t least = rows / count, longer = rows % count;  // the first groups have one row more
 
     static int64_t words_of(int64_t used) { return used + kPartWords / kPanel; }
 
-    int64_t count() const { return (rows + kTileRows - 1) / kTileRows; }
-    int64_t first(int64_t group) const { return group * rows / count(); }
-    int64_t rows_of(int64_t group) const { return first(group + 1) - first(group); }
+    int64_t first(int64_t group) const { return group * least + (group < longer ? group : longer); }
+    int64_t rows_of(int64_t group) const { return least + (group < longer); }
     const uint32_t* at(int64_t group) const { return data + first(group) * words; }
 };
 
@@ -61,7 +62,7 @@ template <class Fill>
 Groups make_groups(uint32_t* to, int64_t rows, int64_t words, const Fill& fill) {
     const Groups groups{to, rows, words};
     const int64_t grain = 16384 / (kTileRows * words) + 1;
-    parallel_for(groups.count(), grain, [&](int64_t begin, int64_t end) {
+    parallel_for(groups.count, grain, [&](int64_t begin, int64_t end) {
         for (int64_t group = begin; group < end; ++group) {
             const int64_t first = groups.first(group);
             fill(first, groups.rows_of(group), to + first * words);
@@ -92,36 +93,46 @@ struct Result {
         return at < last ? at : last;
     }
 
-    // Makes y of a chunk's sums [panels * kPanel] of row `row`.
-    void finish(int64_t row, int64_t chunk, const float* sums) const {
-        const int64_t first = chunk * kPanel;
-        const int64_t end = outputs - first < kPanel ? outputs - first : kPanel;
-        for (int64_t i = 0; i < end; i += kLanes) {
-            const int64_t left = end - i;
-            Floats value = finished(row, first + i, load(sums + i), left);
-            if (gated()) {
-                const Floats up = load(sums + kPanel + outputs % kPanel + i);
-                value = activate(value, activation) * finished(row, outputs + first + i, up, left);
+    // Makes y of rows [begin, end) of a chunk of their sums [rows, panels * kPanel].
+    template <class Format>
+    void finish(int64_t begin, int64_t end, int64_t chunk, const float* sums) const {
+        const int64_t first = chunk * kPanel, stride = panels() * kPanel;
+        for (int64_t i = first; i < first + kPanel && i < outputs; i += kLanes) {
+            const int64_t left = outputs - i;
+            const Outputs own = some(i, left), ups = gated() ? some(outputs + i, left) : own;
+            const float* from = sums + i - first;
+            for (int64_t row = begin; row < end; ++row, from += stride) {
+                const float by = row_scale == nullptr ? 1 : row_scale[row];
+                Floats value = Format::floats(from) * by * own.scale + own.bias;
+                if (gated()) {
+                    const Floats up = Format::floats(from + kPanel + outputs % kPanel);
+                    value = activate(value, activation) * (up * by * ups.scale + ups.bias);
+                }
+                uint16_t* const to = y + row * y_stride + i;
+                left >= kLanes ? store(to, value) : store_part(to, value, left);
             }
-            uint16_t* to = y + row * y_stride + first + i;
-            if (left >= kLanes)
-                store(to, value);
-            else
-                store_part(to, value, left);
         }
     }
 
-  private:
-    Floats finished(int64_t row, int64_t weight_row, Floats sums, int64_t left) const {
-        if (row_scale != nullptr) sums *= row_scale[row];
-        if (scale != nullptr) sums *= some(scale + weight_row, left);
-        if (bias != nullptr) sums += some(bias + weight_row, left);
-        return sums;
+    // Asks for the memory that finish() of `chunks` of them writes.
+    void ask(int64_t begin, int64_t end, int64_t chunk, int64_t chunks) const {
+        for (int64_t row = begin; row < end; ++row)
+            for (int64_t i = chunk; i < chunk + chunks; ++i)
+                __builtin_prefetch(y + row * y_stride + i * kPanel, 1);
     }
 
-    template <class T>
-    static Floats some(const T* p, int64_t count) {
-        return count >= kLanes ? load(p) : load_part(p, count);
+  private:
+    struct Outputs {
+        Floats scale, bias;
+    };
+
+    // Of weight rows from `first` on. -0 is what a sum stays the same with.
+    Outputs some(int64_t first, int64_t left) const {
+        const auto values = [&](const auto* from, float none) {
+            if (from == nullptr) return splat(none);
+            return left >= kLanes ? load(from + first) : load_part(from + first, left);
+        };
+        return {values(scale, 1.0f), values(bias, -0.0f)};
     }
 };
 
@@ -172,7 +183,7 @@ template <class Format>
 void multiply_together(const Format& format, const Result& result, const Groups& x, Together& set) {
     // One group alone is itself waiting for memory. Several share what is near, and together ask
     // for what the next panel has of these inputs, or the first panel of the next.
-    const int64_t groups = x.count(), panels = set.chunks * set.panels;
+    const int64_t groups = x.count, panels = set.chunks * set.panels;
     const int64_t part = groups == 1 ? format.units : kPartWords / format.unit_words;
     const auto panel = [&](int64_t index) {
         return result.panel(set.chunk + index / set.panels, index % set.panels);
@@ -188,14 +199,19 @@ void multiply_together(const Format& format, const Result& result, const Groups&
                         : index + 1 < panels ? words(index + 1, begin)
                                              : words(0, end),
                         (kPanel + groups - 1) / groups};
+            const bool last = end == format.units && index + 1 == panels;
             for (int64_t group = 0; group < groups; ++group) {
-                Place at{set.of(index / set.panels, x.first(group)) + index % set.panels * kPanel,
+                const int64_t row = x.first(group), rows = x.rows_of(group);
+                if (last) result.ask(row, row + rows, set.chunk, set.chunks);
+                Place at{set.of(index / set.panels, row) + index % set.panels * kPanel,
                          set.panels * kPanel, x.at(group), panel(index), 0, begin, end};
-                with_constant<kTileRows>(x.rows_of(group), [&]<int64_t kRows>() {
+                with_constant<kTileRows>(rows, [&]<int64_t kRows>() {
                     for (; at.column < kPanel; at.column += kTileColumns, at.sums += kTileColumns)
                         format.template tile<kRows>(at, ahead);
                 });
                 ahead.next += steps * ahead.share;
+                for (int64_t i = 0; last && i < set.chunks; ++i)
+                    result.template finish<Format>(row, row + rows, set.chunk + i, set.of(i, row));
             }
         }
     }
@@ -214,7 +230,7 @@ void multiply(const Format& format, const Result& result, const XOf& x_of) {
         block.y += first * block.y_stride;
         block.rows = result.rows - first < kBlockRows ? result.rows - first : kBlockRows;
         const Groups x = x_of(first, block);
-        const int64_t most = x.count() < kManyGroups ? 1 : kMostPanels / block.panels();
+        const int64_t most = x.count < kManyGroups ? 1 : kMostPanels / block.panels();
         const int64_t grain = block.chunks() / 32 + 1;
         parallel_for(block.chunks(), grain < most ? most : grain, [&](int64_t begin, int64_t end) {
             Together set;
@@ -222,13 +238,6 @@ void multiply(const Format& format, const Result& result, const XOf& x_of) {
             for (set.chunk = begin; set.chunk < end; set.chunk += most) {
                 set.chunks = end - set.chunk < most ? end - set.chunk : most;
                 multiply_together(format, block, x, set);
-                for (int64_t i = 0; i < set.chunks; ++i)
-                    for (int64_t row = 0; row < block.rows; ++row) {
-                        float* const sums = set.of(i, row);
-                        for (int64_t lane = 0; lane < set.panels * kPanel; lane += kLanes)
-                            store(sums + lane, Format::floats(sums + lane));
-                        block.finish(row, set.chunk + i, sums);
-                    }
             }
         });
     }

@@ -2,22 +2,35 @@
 #include "dot_pairs.h"
 #include "matmul_steps.h"
 #include "quire.h"
+#include "shuffle.h"
 
 namespace quire::QUIRE_ISA {
 namespace {
 
-// Makes a group of `count` rows: two inputs a word, so many of each row that all rows' are near.
+// Makes a group of `count` rows: two inputs a word, a square of kLanes words of kLanes rows at a time.
+// What a square has beyond `count` is written over by the next word's, or lies behind the group.
 void pair_inputs(const uint16_t* x, int64_t x_stride, int64_t inputs, int64_t count, uint32_t* to) {
-    constexpr int64_t kSome = 256;
-    const int64_t words = (inputs + 1) / 2;
-    for (int64_t first = 0; first < words; first += kSome)
+    constexpr int64_t kSquares = (kTileRows + kLanes - 1) / kLanes;
+    const int64_t squares = (count + kLanes - 1) / kLanes;
+    int64_t word = 0;
+    for (; word + kLanes <= inputs / 2; word += kLanes) {
+        Words square[kSquares][kLanes];
+        for (int64_t s = 0; s < squares; ++s) {
+            QUIRE_UNROLL
+            for (int64_t i = 0; i < kLanes; ++i) {
+                const int64_t row = s * kLanes + i < count ? s * kLanes + i : 0;
+                std::memcpy(&square[s][i], x + row * x_stride + 2 * word, sizeof(Words));
+            }
+            transpose(square[s]);
+        }
+        for (int64_t i = 0; i < kLanes; ++i)
+            for (int64_t s = 0; s < squares; ++s)
+                std::memcpy(to + (word + i) * count + s * kLanes, &square[s][i], sizeof(Words));
+    }
+    for (; word < (inputs + 1) / 2; ++word)
         for (int64_t r = 0; r < count; ++r) {
-            const uint16_t* const from = x + r * x_stride;
-            const int64_t end = words - first < kSome ? words : first + kSome;
-            const int64_t whole = end < inputs / 2 ? end : inputs / 2;
-            for (int64_t i = first; i < whole; ++i)
-                std::memcpy(to + i * count + r, from + 2 * i, 4);
-            if (whole < end) to[whole * count + r] = from[inputs - 1];
+            uint32_t& made = to[word * count + r] = 0;
+            std::memcpy(&made, x + r * x_stride + 2 * word, 2 * word + 1 < inputs ? 4 : 2);
         }
 }
 
