@@ -35,12 +35,12 @@ inline constexpr int64_t kTileRows = 8;
 inline constexpr int64_t kTileRows = 4;
 #endif
 inline constexpr int64_t kTileColumns = kTileVectors * kLanes;
-inline constexpr int64_t kBlockRows = 96;      // of x, a multiple of kTileRows
+inline constexpr int64_t kBlockRows = 96;        // of x, a multiple of kTileRows
 inline constexpr int64_t kPartWords = 16 << 10;  // of a panel at a time
-inline constexpr int64_t kNear = 2 << 10;       // words that one group alone asks for ahead
-inline constexpr int64_t kLine = 16;            // words of a cache line
-inline constexpr int64_t kManyGroups = 5;       // so many, and x is not near as a whole: then
-inline constexpr int64_t kMostPanels = 4;       // panels at once
+inline constexpr int64_t kNear = 2 << 10;        // words that one group alone asks for ahead
+inline constexpr int64_t kLine = 16;             // words of a cache line
+inline constexpr int64_t kManyGroups = 5;        // so many, and x is not near as a whole: then
+inline constexpr int64_t kMostPanels = 4;        // panels at once
 
 // x as tiles read it: groups of rows as even as can be, so many words of each row that the groups'
 // parts do not meet in the same lines of a cache.
@@ -197,7 +197,8 @@ void multiply_together(const Format& format, const Result& result, const Groups&
         for (int64_t index = 0; index < panels; ++index) {
             Ahead ahead{groups == 1          ? words(index, begin) + kNear
                         : index + 1 < panels ? words(index + 1, begin)
-                                             : words(0, end),
+                        : end < format.units ? words(0, end)
+                                             : words(panels, 0),
                         (kPanel + groups - 1) / groups};
             const bool last = end == format.units && index + 1 == panels;
             for (int64_t group = 0; group < groups; ++group) {
@@ -230,13 +231,13 @@ void multiply(const Format& format, const Result& result, const XOf& x_of) {
         block.y += first * block.y_stride;
         block.rows = result.rows - first < kBlockRows ? result.rows - first : kBlockRows;
         const Groups x = x_of(first, block);
-        const int64_t most = x.count < kManyGroups ? 1 : kMostPanels / block.panels();
-        const int64_t grain = block.chunks() / 32 + 1;
-        parallel_for(block.chunks(), grain < most ? most : grain, [&](int64_t begin, int64_t end) {
+        const int64_t together = x.count < kManyGroups ? 1 : kMostPanels / block.panels();
+        const int64_t most = (block.chunks() / 32 / together + 1) * together;
+        parallel_for(block.chunks(), 1, most, [&](int64_t begin, int64_t end) {
             Together set;
             set.panels = block.panels();
-            for (set.chunk = begin; set.chunk < end; set.chunk += most) {
-                set.chunks = end - set.chunk < most ? end - set.chunk : most;
+            for (set.chunk = begin; set.chunk < end; set.chunk += together) {
+                set.chunks = end - set.chunk < together ? end - set.chunk : together;
                 multiply_together(format, block, x, set);
             }
         });

@@ -12,8 +12,8 @@ namespace {
 void pair_inputs(const uint16_t* x, int64_t x_stride, int64_t inputs, int64_t count, uint32_t* to) {
     constexpr int64_t kSquares = (kTileRows + kLanes - 1) / kLanes;
     const int64_t squares = (count + kLanes - 1) / kLanes;
-    int64_t word = 0;
-    for (; word + kLanes <= inputs / 2; word += kLanes) {
+    const int64_t whole = count > kLanes / 4 ? inputs / 2 / kLanes * kLanes : 0;  // or not worth it
+    for (int64_t word = 0; word < whole; word += kLanes) {
         Words square[kSquares][kLanes];
         for (int64_t s = 0; s < squares; ++s) {
             QUIRE_UNROLL
@@ -27,7 +27,7 @@ void pair_inputs(const uint16_t* x, int64_t x_stride, int64_t inputs, int64_t co
             for (int64_t s = 0; s < squares; ++s)
                 std::memcpy(to + (word + i) * count + s * kLanes, &square[s][i], sizeof(Words));
     }
-    for (; word < (inputs + 1) / 2; ++word)
+    for (int64_t word = whole; word < (inputs + 1) / 2; ++word)
         for (int64_t r = 0; r < count; ++r) {
             uint32_t& made = to[word * count + r] = 0;
             std::memcpy(&made, x + r * x_stride + 2 * word, 2 * word + 1 < inputs ? 4 : 2);

@@ -118,6 +118,8 @@ thread_local Crew* at_hand = nullptr;  // what with_team has called together for
 
 }  // namespace
 
+int64_t team_size() { return team.threads; }
+
 void run_team(int64_t threads, Task task, void* context) {
     if (threads > team.threads) threads = team.threads;
     if (threads <= 1) return task(context);
