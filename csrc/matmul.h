@@ -218,6 +218,15 @@ void multiply_together(const Format& format, const Result& result, const Groups&
     }
 }
 
+// Rows that are multiplied next of `left`: whole tiles of blocks that are as even as can be, as each
+// reads all weights.
+inline int64_t rows_of_block(int64_t left) {
+    const int64_t blocks = (left + kBlockRows - 1) / kBlockRows;
+    const int64_t tiles = (left + kTileRows - 1) / kTileRows;
+    const int64_t rows = (tiles + blocks - 1) / blocks * kTileRows;
+    return rows < left ? rows : left;
+}
+
 // The whole product, as many rows at a time as leave room for weights in the caches: then
 // x_of(first_row, block) makes their groups, and may set what `block` is to know of them.
 // `Format` says what panels are made of:
@@ -226,10 +235,10 @@ void multiply_together(const Format& format, const Result& result, const Groups&
 //   floats(sums)                 kLanes of those sums as Floats
 template <class Format, class XOf>
 void multiply(const Format& format, const Result& result, const XOf& x_of) {
-    for (int64_t first = 0; first < result.rows; first += kBlockRows) {
-        Result block = result;
-        block.y += first * block.y_stride;
-        block.rows = result.rows - first < kBlockRows ? result.rows - first : kBlockRows;
+    Result block = result;
+    for (int64_t first = 0; first < result.rows; first += block.rows) {
+        block.rows = rows_of_block(result.rows - first);
+        block.y = result.y + first * block.y_stride;
         const Groups x = x_of(first, block);
         const int64_t together = x.count < kManyGroups ? 1 : kMostPanels / block.panels();
         const int64_t most = (block.chunks() / 32 / together + 1) * together;
