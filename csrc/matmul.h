@@ -39,8 +39,7 @@ inline constexpr int64_t kBlockRows = 96;        // of x, a multiple of kTileRow
 inline constexpr int64_t kPartWords = 16 << 10;  // of a panel at a time
 inline constexpr int64_t kNear = 2 << 10;        // words that one group alone asks for ahead
 inline constexpr int64_t kLine = 16;             // words of a cache line
-inline constexpr int64_t kManyGroups = 5;        // so many, and x is not near as a whole: then
-inline constexpr int64_t kMostPanels = 4;        // panels at once
+inline constexpr int64_t kMostPanels = 3;        // of a chunk
 
 // x as tiles read it: groups of rows as even as can be, so many words of each row that the groups'
 // parts do not meet in the same lines of a cache.
@@ -114,11 +113,10 @@ struct Result {
         }
     }
 
-    // Asks for the memory that finish() of `chunks` of them writes.
-    void ask(int64_t begin, int64_t end, int64_t chunk, int64_t chunks) const {
+    // Asks for the memory that finish() writes.
+    void ask(int64_t begin, int64_t end, int64_t chunk) const {
         for (int64_t row = begin; row < end; ++row)
-            for (int64_t i = chunk; i < chunk + chunks; ++i)
-                __builtin_prefetch(y + row * y_stride + i * kPanel, 1);
+            __builtin_prefetch(y + row * y_stride + chunk * kPanel, 1);
     }
 
   private:
@@ -168,51 +166,39 @@ inline void with_constant(int64_t count, const Function& function) {
     }
 }
 
-// Chunks that are computed together, so that what they read of x is near for all but the first.
-struct Together {
-    int64_t chunk, chunks, panels;  // from the first chunk on, and panels of each
-    alignas(64) float sums[kMostPanels * kBlockRows * kPanel];
-
-    // Of a row of x with all panels of a chunk.
-    float* of(int64_t index, int64_t row) {
-        return sums + (index * kBlockRows + row) * panels * kPanel;
-    }
-};
-
+// sums: [kBlockRows, panels of a chunk * kPanel], the caller's.
 template <class Format>
-void multiply_together(const Format& format, const Result& result, const Groups& x, Together& set) {
+void multiply_chunk(const Format& format, const Result& result, const Groups& x, int64_t chunk,
+                    float* sums) {
     // One group alone is itself waiting for memory. Several share what is near, and together ask
     // for what the next panel has of these inputs, or the first panel of the next.
-    const int64_t groups = x.count, panels = set.chunks * set.panels;
+    const int64_t groups = x.count, panels = result.panels(), stride = panels * kPanel;
     const int64_t part = groups == 1 ? format.units : kPartWords / format.unit_words;
-    const auto panel = [&](int64_t index) {
-        return result.panel(set.chunk + index / set.panels, index % set.panels);
-    };
-    const auto words = [&](int64_t index, int64_t unit) {
-        return format.weights + (panel(index) * format.units + unit) * format.unit_words;
+    const auto words = [&](int64_t panel, int64_t unit) {
+        return format.weights + (panel * format.units + unit) * format.unit_words;
     };
     for (int64_t begin = 0; begin < format.units; begin += part) {
         const int64_t end = format.units - begin < part ? format.units : begin + part;
         const int64_t steps = (end - begin) * format.unit_words / kPanel;
         for (int64_t index = 0; index < panels; ++index) {
-            Ahead ahead{groups == 1          ? words(index, begin) + kNear
-                        : index + 1 < panels ? words(index + 1, begin)
-                        : end < format.units ? words(0, end)
-                                             : words(panels, 0),
+            const int64_t panel = result.panel(chunk, index);
+            Ahead ahead{groups == 1          ? words(panel, begin) + kNear
+                        : index + 1 < panels ? words(result.panel(chunk, index + 1), begin)
+                        : end < format.units ? words(chunk, end)
+                                             : words(chunk + 1, 0),
                         (kPanel + groups - 1) / groups};
             const bool last = end == format.units && index + 1 == panels;
             for (int64_t group = 0; group < groups; ++group) {
                 const int64_t row = x.first(group), rows = x.rows_of(group);
-                if (last) result.ask(row, row + rows, set.chunk, set.chunks);
-                Place at{set.of(index / set.panels, row) + index % set.panels * kPanel,
-                         set.panels * kPanel, x.at(group), panel(index), 0, begin, end};
+                float* const own = sums + row * stride;
+                if (last) result.ask(row, row + rows, chunk);
+                Place at{own + index * kPanel, stride, x.at(group), panel, 0, begin, end};
                 with_constant<kTileRows>(rows, [&]<int64_t kRows>() {
                     for (; at.column < kPanel; at.column += kTileColumns, at.sums += kTileColumns)
                         format.template tile<kRows>(at, ahead);
                 });
                 ahead.next += steps * ahead.share;
-                for (int64_t i = 0; last && i < set.chunks; ++i)
-                    result.template finish<Format>(row, row + rows, set.chunk + i, set.of(i, row));
+                if (last) result.template finish<Format>(row, row + rows, chunk, own);
             }
         }
     }
@@ -240,15 +226,10 @@ void multiply(const Format& format, const Result& result, const XOf& x_of) {
         block.rows = rows_of_block(result.rows - first);
         block.y = result.y + first * block.y_stride;
         const Groups x = x_of(first, block);
-        const int64_t together = x.count < kManyGroups ? 1 : kMostPanels / block.panels();
-        const int64_t most = (block.chunks() / 32 / together + 1) * together;
-        parallel_for(block.chunks(), 1, most, [&](int64_t begin, int64_t end) {
-            Together set;
-            set.panels = block.panels();
-            for (set.chunk = begin; set.chunk < end; set.chunk += together) {
-                set.chunks = end - set.chunk < together ? end - set.chunk : together;
-                multiply_together(format, block, x, set);
-            }
+        parallel_for(block.chunks(), 1, block.chunks() / 32 + 1, [&](int64_t begin, int64_t end) {
+            alignas(64) float sums[kBlockRows * kMostPanels * kPanel];
+            for (int64_t chunk = begin; chunk < end; ++chunk)
+                multiply_chunk(format, block, x, chunk, sums);
         });
     }
 }
