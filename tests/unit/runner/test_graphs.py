@@ -454,3 +454,45 @@ def test_a_step_with_prompts_gives_the_same_in_a_graph(free: Callable[[int], Non
     assert in_graphs[0] == tokens
     assert torch.equal(in_graphs[1], kept)
     assert in_graphs[2] == asked
+
+
+def test_with_the_gpus_kernels_a_step_gives_the_same_in_a_graph(
+    free: Callable[[int], None],
+) -> None:
+    free(SLACK + 1000)
+    config = {"model_type": "llama", "vocab_size": 131, "hidden_size": 32, "num_hidden_layers": 1}
+    config |= {"architectures": ["LlamaForCausalLM"], "num_attention_heads": 4, "head_dim": 16}
+    recipe = recipe_from_config(config | {"num_key_value_heads": 2, "intermediate_size": 48})
+    ops, caps = triton_ops(8, "test"), detect("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(caps.torch_device)
+    model = Decoder(recipe, ops, torch.float32, device, 200)
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    greedy, drawn = SamplingParams(temperature=0), SamplingParams(temperature=0.8, top_k=20)
+    prompts = {2: (30, greedy), 0: (40, drawn), 1: (4, greedy)}
+    starts = [RowStart(row, list(range(n)), n, p, row, ()) for row, (n, p) in prompts.items()]
+    pages = [PageDelta(0, 2, 0, [1, 2]), PageDelta(0, 0, 0, [3, 4, 5]), PageDelta(0, 1, 0, [6])]
+    plans = [
+        StepPlan(0, starts[:2], pages[:2], [2, 0], [30, 17], [0, 0], [True, False]),
+        StepPlan(1, starts[2:], pages[2:], [2, 0, 1], [1, 23, 4], [30, 17, 0], [True] * 3),
+    ]
+
+    def outcome(pool: Pool | None) -> tuple[list[list[list[int]]], torch.Tensor]:
+        # Pages that nobody has written must not be read.
+        nothing = torch.full((8, 2, 16, 16), float("nan"), device=device)
+        rows = DeviceRows(4, 200, 16, recipe.kv_groups(), ops, caps)
+        runner = Runner(model, [(nothing, nothing.clone())], rows, ops, 131, caps, pool)
+        if runner._prompt_graphs is not None:
+            graphs = runner._prompt_graphs.graphs
+            while graphs.choose(50) is None:
+                graphs.capture_next(idle=False)
+        return [runner.submit(plan).result().token_ids for plan in plans], rows.tokens
+
+    tokens, kept = outcome(None)
+    assert [len(own) for own in tokens[0]] == [1, 0]
+    pool = Pool()
+    in_graphs = outcome(pool)
+    assert pool.replays == 2
+    assert in_graphs[0] == tokens
+    assert torch.equal(in_graphs[1], kept)
