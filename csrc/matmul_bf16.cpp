@@ -27,11 +27,12 @@ void pair_inputs(const uint16_t* x, int64_t x_stride, int64_t inputs, int64_t co
             for (int64_t s = 0; s < squares; ++s)
                 std::memcpy(to + (word + i) * count + s * kLanes, &square[s][i], sizeof(Words));
     }
-    for (int64_t word = whole; word < (inputs + 1) / 2; ++word)
-        for (int64_t r = 0; r < count; ++r) {
-            uint32_t& made = to[word * count + r] = 0;
-            std::memcpy(&made, x + r * x_stride + 2 * word, 2 * word + 1 < inputs ? 4 : 2);
-        }
+    for (int64_t r = 0; r < count; ++r) {
+        const uint16_t* const from = x + r * x_stride;
+        for (int64_t word = whole; word < inputs / 2; ++word)
+            std::memcpy(to + word * count + r, from + 2 * word, 4);
+        if (inputs % 2 != 0) to[inputs / 2 * count + r] = from[inputs - 1];
+    }
 }
 
 }  // namespace
