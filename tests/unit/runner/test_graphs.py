@@ -482,7 +482,7 @@ def test_with_the_gpus_kernels_a_step_gives_the_same_in_a_graph(
         # Pages that nobody has written must not be read.
         nothing = torch.full((8, 2, 16, 16), float("nan"), device=device)
         rows = DeviceRows(4, 200, 16, recipe.kv_groups(), ops, caps)
-        runner = Runner(model, [(nothing, nothing.clone())], rows, ops, 131, caps, pool)
+        runner = Runner(model, [(nothing, nothing.clone())], rows, ops, 131, caps, pool, 64)
         if runner._prompt_graphs is not None:
             graphs = runner._prompt_graphs.graphs
             while graphs.choose(50) is None:
