@@ -107,7 +107,7 @@ def test_loading_and_stopping() -> None:
     try:
         deadline = time.monotonic() + 30
         while not (found := re.search(r"listening on (http\S+)", server.log())):
-            assert time.monotonic() < deadline
+            assert time.monotonic() < deadline, server.log()
             time.sleep(0.01)
         with httpx.Client(base_url=found[1], timeout=30) as http:
             health = http.get("/health")
