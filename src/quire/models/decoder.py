@@ -186,7 +186,7 @@ class Decoder(nn.Module):
     def forward(
         self, inputs: StepInputs, kv: Sequence[LayerCache], wanted: Tensor | None = None
     ) -> Tensor:
-        """Final hidden states, the final norm applied: of the tokens `wanted` [n] int64, or of all.
+        """Final hidden states, the final norm applied: of the tokens `wanted` [n], or of all.
 
         Writes this step's keys and values into `kv`, one pair of page tensors a layer. Of tokens
         not wanted nothing follows the last layer's attention: where only the last token of a

@@ -62,7 +62,7 @@ class FallbackModel(nn.Module):
     def forward(
         self, inputs: StepInputs, kv: Sequence[LayerCache], wanted: Tensor | None = None
     ) -> Tensor:
-        """Final hidden states, the final norm applied: of the tokens `wanted` [n] int64, or of all.
+        """Final hidden states, the final norm applied: of the tokens `wanted` [n], or of all.
 
         Writes this step's keys and values into `kv`, one pair of page tensors a layer.
         """

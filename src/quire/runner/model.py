@@ -27,7 +27,7 @@ class Model(Protocol):
     def forward(
         self, inputs: StepInputs, kv: Sequence[LayerCache], wanted: Tensor | None = None
     ) -> Tensor:
-        """Final hidden states of the tokens `wanted` [n] int64, or of all [T, E]; writes the step's
+        """Final hidden states of the tokens `wanted` [n], or of all [T, E]; writes the step's
         keys and values into `kv`."""
 
     def parts(self) -> DecoderParts | None:
