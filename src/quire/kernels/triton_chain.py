@@ -15,8 +15,8 @@ matmul ahead of another lets it start when its last program has read its weights
 what it waits for is complete: the matmul behind it then begins on an empty chip. Microseconds of
 a layer in a CUDA graph, attention over 1040 keys, unchained, chained so, and with the next kernel
 let in at once: Llama-8B 128.5, 127.0, 133.8 at 8 tokens, 143.3 and 139.0 at 16, 160.7, 155.2,
-175.3 at 32; Qwen3-0.6B 40.3 and 36.0 at 8, 68.5 and 63.4 at 32. With e4m3 weights of 8 tokens the
-norms' chaining saves 2.1 of 87.6 and the matmuls' would cost 2.4.
+175.3 at 32; Qwen3-0.6B 40.3 and 36.0 at 8, 68.5 and 63.4 at 32. With e4m3 weights, 8 tokens and
+nearly the tiles in use: 87.4 and 81.4.
 
 Attention, with 128 KB a program (`attention.tuning.decode_stages`), and norms start at the
 beginning of the matmul ahead: 127.0 us of Llama's layer instead of 128.2 at 8 tokens, 133.9

@@ -9,8 +9,8 @@ instructions of the direct conversion and is as exact; activations are multiplie
 Bytes: the weight, once, and the input once for every ROWS rows. Measured on an H200 (4.29 TB/s)
 in a CUDA graph, cold L2, launches included, 16 rows of bf16: [28672, 4096] 56.1 us = 98%,
 [4096, 14336] 29.8 us = 92%, [6144, 4096] 15.8 us = 74%, [4096, 4096] 9.9 us = 79%, [128256,
-4096] 239 us = 102% (cuBLAS 56.9, 31.7, 15.9, 12.7, 277); 8 rows of e4m3: 33.3 = 82%, 17.4 = 79%,
-9.3 = 63%, 6.9 = 57%.
+4096] 239 us = 102% (cuBLAS 56.9, 31.7, 15.9, 12.7, 277); 8 rows of e4m3, unchained: 33.3 = 82%,
+17.4 = 79%, 9.3 = 63%, 6.9 = 57%. What chaining and other tiles gained since: `tuning.fp8_tile`.
 """
 
 import triton

@@ -17,7 +17,7 @@ from quire.kernels.matmul.triton_few_rows import few_rows_kernel
 from quire.kernels.matmul.triton_fp8 import fp8_kernel, quantize_rows_kernel
 from quire.kernels.matmul.triton_one_row import one_row_kernel
 from quire.kernels.matmul.tuning import SharedTile, Tile, dense_tile, fp8_tile, shared_tile
-from quire.kernels.triton_chain import UNCHAINED, chained
+from quire.kernels.triton_chain import chained
 from quire.quant.layouts.layout import Dense, Layout
 from quire.quant.layouts.per_channel import Fp8Channel
 
@@ -128,7 +128,7 @@ class _Layer:
             few_rows_kernel[(blocks,)](
                 x, self.weight, scale, bias, out, num_tokens, width, depth, x.stride(0),
                 TOKENS=tile.tokens, SPLIT=tile.split, LINES=tile.lines, **options,
-                **(chained(x) if self.scale is None else UNCHAINED),
+                **chained(x),
             )  # fmt: skip
         return out
 
