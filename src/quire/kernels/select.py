@@ -47,7 +47,8 @@ def select_ops(caps: DeviceCaps) -> Ops:
         _announce(f"no C++ kernels: {missing}; running on torch alone, slower")
         return torch_ops(f"no C++ kernels: {missing}")
     if caps.triton:
-        return triton_ops(caps.num_cores, f"Triton runs on {caps.name}")
+        ops = triton_ops(caps.num_cores, f"Triton runs on {caps.name}")
+        return with_flash_attention(ops) if caps.compute_capability == (9, 0) else ops
     _announce(
         f"no fast kernels for {caps.name}: running the plain-torch references, many times slower"
     )
@@ -197,3 +198,17 @@ def triton_ops(num_cores: int, reason: str) -> Ops:
             splits=functools.partial(num_splits, num_cores=num_cores),
         ),
     )
+
+
+def with_flash_attention(ops: Ops) -> Ops:
+    """A Hopper's ops, with FlashAttention-3 where it is installed and faster."""
+    from quire.kernels.attention import flash_attention
+
+    reason, missing = ops.reasons["attention"], flash_attention.missing()
+    if missing is not None:
+        reason = f"{reason}; FlashAttention-3 is {missing}"
+        return replace(ops, reasons=ops.reasons | {"attention": reason})
+    tokens = flash_attention.MIN_TOKENS
+    reason = f"{reason}; FlashAttention-3 for prompts of {tokens} tokens and more"
+    attention = flash_attention.attention_of(ops.attention)
+    return replace(ops, attention=attention, reasons=ops.reasons | {"attention": reason})
