@@ -208,7 +208,7 @@ def with_flash_attention(ops: Ops) -> Ops:
     if missing is not None:
         reason = f"{reason}; FlashAttention-3 is {missing}"
         return replace(ops, reasons=ops.reasons | {"attention": reason})
-    tokens = flash_attention.MIN_TOKENS
-    reason = f"{reason}; FlashAttention-3 for prompts of {tokens} tokens and more"
+    least, longest = flash_attention.MIN_TOKENS, flash_attention.MAX_LEN
+    reason = f"{reason}; FlashAttention-3 for {least} tokens and more of prompts up to {longest}"
     attention = flash_attention.attention_of(ops.attention)
     return replace(ops, attention=attention, reasons=ops.reasons | {"attention": reason})

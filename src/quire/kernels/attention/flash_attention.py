@@ -1,10 +1,10 @@
 """Prompts by FlashAttention-3, an optional package, where it is faster than our own kernel.
 
 H200, bf16, 32 / 8 heads of 128, pages of 16 in random order, 2026-11-22, microseconds of a call in
-a CUDA graph, ours and its: 4 x 2048 330 and 297, 1 x 8000 1023 and 926, 16 x 512 151 and 126,
-1 x 2048 82 and 76, 2048 tokens onto 16384 1060 and 1035, 512 onto 8000 131 and 133, 1 x 512 14.3
-and 15.0, one token each of 128 sequences of 1060 133 and 177. A call costs the host 110 to 150 us,
-ours 45 to 65. So it takes steps of many tokens, and none in graphs: those are of few.
+a CUDA graph, ours and its: 4 x 2048 325 and 300, 16 x 512 145 and 127, 1 x 8000 950 and 960, 1 x 512
+15.4 and 15.0, 512 tokens onto 8000 122 and 131; in another run 2048 tokens onto 16384 965 and 1035,
+one token each of 128 sequences of 1060 133 and 177. A call costs the host about as much as ours. So
+it takes steps of many tokens of sequences that are not long, and none in graphs: those are of few.
 """
 
 import importlib.util
@@ -16,6 +16,7 @@ from quire.kernels.batch import AttentionBatch
 from quire.kernels.table import Attention
 
 MIN_TOKENS = 2048  # of a step
+MAX_LEN = 4096  # at 2048 keys it was ahead, at 8000 ours
 HEAD_DIM = 128  # others were not timed
 # It copies whole pages of a multiple of so many slots, and multiplies weights of zero by whatever
 # the slots past a sequence's end hold: NaN, if another request left it there.
@@ -43,6 +44,7 @@ def serves(
     """Whether it takes the call: prompts alone, since it would take single queries too."""
     return (
         len(q) >= MIN_TOKENS
+        and batch.max_seq_len <= MAX_LEN
         and not batch.captured
         and (batch.parts is None or len(batch.parts) == 0)
         and q.shape[2] == HEAD_DIM

@@ -1,159 +1,45 @@
 """Paged prefill attention for Hopper (compute capability 9.0), in Gluon.
 
 A program per multiprocessor works through blocks of 128 rows (see `blocks`). Its warps are
-specialised: four copy queries, keys and values into shared memory (cp.async, since a page may
-hold any number of tokens), ahead of the others and across blocks; twice four multiply 64 rows
-each on the tensor cores (wgmma). Nothing but the tiles' barriers orders the two halves, and they
-fall into step: one multiplies while the other computes its softmax.
+specialised: one has the copy engine bring queries, keys and values to shared memory, ahead of the
+others and across blocks; twice four multiply 64 rows each on the tensor cores (wgmma). Nothing but
+the tiles' barriers orders the two halves, and they fall into step: one multiplies while the other
+computes its softmax. Pages that follow each other in memory are copied a tile at a time. Groups of
+heads that are no power of 2 have their queries copied 16 bytes at a time (cp.async).
 
 Key tiles are visited from the newest to the oldest, so that the masked ones come first (the
-diagonal) and last (where a sliding window begins) and those in between need no mask. A key
-outside what the rows see is never read: a copy reads a visible one in its place.
+diagonal) and last (where a sliding window begins) and those in between need no mask. Keys outside
+what the rows see may be anything: of such values the copying warp makes zeros, and a page that
+holds no other is not read.
 
 Shapes: q and out [T, H, D], k_pages and v_pages [N, K, P, D], all 16-bit. Operations: 4 * H * D
 for each visible pair of query and key. Bytes: K and V once per block, from L2.
-H200, bf16, causal, 2026-11-21, TFLOP/s (a large matmul: 790) for one prompt of 8192 and for four
-of 2048: 32 / 8 heads of 128 550 (70%) and 411 (52%), 32 / 32 heads of 128 504 and 339, 16 / 8
-heads of 256 552 and 425, 32 / 8 heads of 64 383 and 299. A block costs about 6 us beside its
-tiles, which is what short prompts feel.
+H200, bf16, causal, 2026-11-22, TFLOP/s (a large matmul: 790) for one prompt of 8000 and for four
+of 2048: 32 / 8 heads of 128 554 (70%) and 440 (56%), with pages in random order 552 and 423, 28 / 4
+heads of 128 597 and 439, 32 / 8 heads of 64 451 and 340; 2048 tokens onto 16384 605 (77%). A block
+costs some microseconds beside its tiles, which is what short prompts feel.
 """
 
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import (
-    async_copy,
     fence_async_shared,
     mbarrier,
     warpgroup_mma,
     warpgroup_mma_wait,
 )
 
-from quire.kernels.attention import blocks
+from quire.kernels.attention.gluon_copy import (
+    COPY_THREADS,
+    HALF,
+    copy_blocks,
+    item_of,
+    num_turns,
+)
 
-try:  # Triton 3.9
-    from triton.experimental.gluon.language.nvidia.ampere.async_copy import async_load
-except ImportError:  # Triton 3.6
-    from triton.experimental.gluon.language.nvidia.ampere.async_copy import (
-        async_copy_global_to_shared as async_load,
-    )
-
-ROWS = gl.constexpr(blocks.ROWS)
-HALF = gl.constexpr(blocks.ROWS // 2)  # rows of one warpgroup
-COLUMNS = gl.constexpr(blocks.COLUMNS)
-COPY_THREADS = gl.constexpr(128)
 # Of each thread. Copying gets what the halves leave of a multiprocessor's 504 per four warps.
 MULTIPLY_REGISTERS = gl.constexpr(208)
 COPY_REGISTERS = gl.constexpr(88)
-
-
-@gluon.jit
-def _num_turns(num_items: gl.tensor) -> gl.tensor:
-    """How many of the items this program takes."""
-    programs = gl.num_programs(0)
-    turns = num_items // programs
-    last = turns * programs + _place(turns)
-    return turns + (last < num_items).to(gl.int32)
-
-
-@gluon.jit
-def _place(turn: gl.tensor) -> gl.tensor:
-    """Which of a turn's items this program takes: there and back, since items get shorter."""
-    program = gl.program_id(0)
-    return gl.where(turn % 2 == 0, program, gl.num_programs(0) - 1 - program)
-
-
-@gluon.jit
-def _item(
-    turn: gl.tensor,
-    plan: gl.tensor,
-    num_kv_heads: gl.tensor,
-    GROUP: gl.constexpr,
-    WINDOW: gl.constexpr,
-) -> tuple:
-    """-> (KV head, sequence, its first token, that token's position, first row, rows' end,
-    first key seen, last key seen, last key that every row may see)."""
-    item = turn * gl.num_programs(0) + _place(turn)
-    block = plan + (1 + item // num_kv_heads) * COLUMNS
-    sequence = gl.load(block)
-    start = gl.load(block + 1)
-    offset = gl.load(block + 2)
-    first_row = gl.load(block + 3)
-    end_row = gl.load(block + 4)
-    first = offset + first_row // GROUP
-    last = offset + (gl.minimum(first_row + ROWS, end_row) - 1) // GROUP
-    low = 0
-    if WINDOW > 0:
-        low = gl.maximum(first - WINDOW + 1, 0)
-    return item % num_kv_heads, sequence, start, offset, first_row, end_row, low, last, first
-
-
-@gluon.jit
-def _copy(
-    q: gl.tensor,
-    k_pages: gl.tensor,
-    v_pages: gl.tensor,
-    plan: gl.tensor,
-    num_items: gl.tensor,
-    num_kv_heads: gl.tensor,
-    rows: gl.tensor,
-    page_table: gl.tensor,
-    q_token_stride: gl.tensor,
-    q_head_stride: gl.tensor,
-    table_stride: gl.tensor,
-    page_stride: gl.tensor,
-    head_stride: gl.tensor,
-    slot_stride: gl.tensor,
-    head_dim: gl.tensor,
-    ring: gl.tuple,
-    GROUP: gl.constexpr,
-    WINDOW: gl.constexpr,
-    PADDED: gl.constexpr,
-    PAGE_SIZE: gl.constexpr,
-    STAGES: gl.constexpr,
-    KEYS: gl.constexpr,
-    DIM: gl.constexpr,
-) -> None:
-    q_tiles, k_tiles, v_tiles, q_full, q_empty, k_full, k_empty, v_full, v_empty = ring
-    layout: gl.constexpr = gl.BlockedLayout([1, 8], [256 // DIM, DIM // 8], [4, 1], [1, 0])
-    member = gl.arange(0, HALF, gl.SliceLayout(1, layout))
-    lane = gl.arange(0, KEYS, gl.SliceLayout(1, layout))
-    dims = gl.arange(0, DIM, gl.SliceLayout(0, layout))
-    q_mask = None
-    mask = None
-    if PADDED:
-        q_mask = (member >= 0)[:, None] & (dims < head_dim)[None, :]
-        mask = (lane >= 0)[:, None] & (dims < head_dim)[None, :]
-    stage = 0
-    phase = 1
-    for turn in range(_num_turns(num_items)):
-        kv_head, sequence, start, _offset, first_row, end_row, low, last, _first = _item(
-            turn, plan, num_kv_heads, GROUP, WINDOW
-        )
-        page_ids = page_table + gl.load(rows + sequence).to(gl.int64) * table_stride
-        base = kv_head.to(gl.int64) * head_stride
-        mbarrier.wait(q_empty, (turn + 1) % 2)
-        for half in gl.static_range(2):
-            row = gl.minimum(first_row + half * HALF + member, end_row - 1)
-            token = (start + row // GROUP).to(gl.int64)
-            source = token * q_token_stride + (kv_head * GROUP + row % GROUP) * q_head_stride
-            async_load(q_tiles.index(half), q + (source[:, None] + dims[None, :]), q_mask)
-        async_copy.mbarrier_arrive(q_full, increment_count=False)
-        for tile in range(last // KEYS, low // KEYS - 1, -1):
-            # Unsigned: their quotients and products take fewer instructions.
-            keys = gl.minimum(gl.maximum(tile * KEYS + lane, low), last).to(gl.uint32)
-            page = gl.load(page_ids + keys // PAGE_SIZE).to(gl.uint32).to(gl.int64)
-            place = base + page * page_stride + (keys % PAGE_SIZE) * slot_stride
-            offsets = place[:, None] + dims[None, :]
-            mbarrier.wait(k_empty.index(stage), phase)
-            async_load(k_tiles.index(stage), k_pages + offsets, mask)
-            async_copy.mbarrier_arrive(k_full.index(stage), increment_count=False)
-            mbarrier.wait(v_empty.index(stage), phase)
-            async_load(v_tiles.index(stage), v_pages + offsets, mask)
-            async_copy.mbarrier_arrive(v_full.index(stage), increment_count=False)
-            stage += 1
-            if stage == STAGES:
-                stage = 0
-                phase ^= 1
 
 
 @gluon.jit
@@ -222,11 +108,12 @@ def _multiply(
     GROUP: gl.constexpr,
     WINDOW: gl.constexpr,
     SOFTCAP: gl.constexpr,
+    BOXED: gl.constexpr,
     STAGES: gl.constexpr,
     KEYS: gl.constexpr,
     DIM: gl.constexpr,
 ) -> None:
-    q_tiles, k_tiles, v_tiles, q_full, q_empty, k_full, k_empty, v_full, v_empty = ring
+    q_tiles, k_tiles, v_tiles, q_full, q_empty, k_full, k_empty, v_full, v_empty, _v_here = ring
     dtype: gl.constexpr = out.dtype.element_ty
     score_layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, KEYS, 16])
     row_layout: gl.constexpr = gl.SliceLayout(1, score_layout)
@@ -239,8 +126,8 @@ def _multiply(
     k_phase = 0
     v_stage = 0
     v_phase = 0
-    for turn in range(_num_turns(num_items)):
-        kv_head, _sequence, start, offset, first_row, end_row, low, last, first = _item(
+    for turn in range(num_turns(num_items)):
+        kv_head, _sequence, start, offset, first_row, end_row, low, last, first = item_of(
             turn, plan, num_kv_heads, GROUP, WINDOW
         )
         first_row += half * HALF
@@ -259,8 +146,9 @@ def _multiply(
             plain_start = gl.minimum(gl.cdiv(gl.maximum(last - WINDOW + 1, 0), KEYS), plain_end)
 
         mbarrier.wait(q_full, turn % 2)
+        if not BOXED:
+            fence_async_shared()
         mbarrier.wait(k_full.index(k_stage), k_phase)
-        fence_async_shared()
         scores = warpgroup_mma(q_tile, k_tiles.index(k_stage).permute((1, 0)), zeros, use_acc=False)
         mbarrier.arrive(k_empty.index(k_stage))
         k_stage += 1
@@ -286,11 +174,9 @@ def _multiply(
             if segment < 2 or WINDOW > 0:
                 for tile in range(above - 1, below - 1, -1):
                     mbarrier.wait(k_full.index(k_stage), k_phase)
-                    fence_async_shared()
                     k_tile = k_tiles.index(k_stage).permute((1, 0))
                     scores = warpgroup_mma(q_tile, k_tile, zeros, use_acc=False, is_async=True)
                     mbarrier.wait(v_full.index(v_stage), v_phase)
-                    fence_async_shared()
                     operand = gl.convert_layout(_unpack(packed, dtype), weight_layout)
                     acc = warpgroup_mma(operand, v_tiles.index(v_stage), acc, is_async=True)
                     scores = warpgroup_mma_wait(1, deps=[scores])
@@ -321,7 +207,6 @@ def _multiply(
                         v_phase ^= 1
         mbarrier.arrive(q_empty)
         mbarrier.wait(v_full.index(v_stage), v_phase)
-        fence_async_shared()
         operand = gl.convert_layout(_unpack(packed, dtype), weight_layout)
         acc = warpgroup_mma(operand, v_tiles.index(v_stage), acc)
         mbarrier.arrive(v_empty.index(v_stage))
@@ -340,9 +225,11 @@ def _multiply(
 
 @gluon.jit
 def prefill_kernel(
-    q: gl.tensor,  # [T, H, D], strided
-    k_pages: gl.tensor,  # [N, K, P, D]
-    v_pages: gl.tensor,
+    q: gl.tensor,  # [T, H, D], strided; a descriptor if BOXED
+    k_by_page: gl.tensor,  # descriptors of [N, K, P, D]: boxes of a page's keys
+    k_by_tile: gl.tensor,  # and of a tile's
+    v_by_page: gl.tensor,
+    v_by_tile: gl.tensor,
     out: gl.tensor,  # [T, H, D]
     plan: gl.tensor,  # [1 + B, COLUMNS]
     num_kv_heads: gl.tensor,
@@ -352,23 +239,20 @@ def prefill_kernel(
     q_head_stride: gl.tensor,
     out_token_stride: gl.tensor,
     table_stride: gl.tensor,
-    page_stride: gl.tensor,
-    head_stride: gl.tensor,
-    slot_stride: gl.tensor,
     head_dim: gl.tensor,
     scale: gl.tensor,
     softcap: gl.tensor,
     GROUP: gl.constexpr,  # query heads per KV head
     WINDOW: gl.constexpr,  # 0 for none
     SOFTCAP: gl.constexpr,
-    PADDED: gl.constexpr,  # whether head_dim < DIM
+    BOXED: gl.constexpr,  # whether the copy engine can copy the queries
     PAGE_SIZE: gl.constexpr,
     STAGES: gl.constexpr,
     KEYS: gl.constexpr,
     DIM: gl.constexpr,
 ) -> None:
     num_items = gl.load(plan) * num_kv_heads
-    dtype: gl.constexpr = q.dtype.element_ty
+    dtype: gl.constexpr = out.dtype.element_ty
     layout: gl.constexpr = gl.NVMMASharedLayout.get_default_for([KEYS, DIM], dtype)
     bar: gl.constexpr = mbarrier.MBarrierLayout()
     q_tiles = gl.allocate_shared_memory(dtype, [2, HALF, DIM], layout)
@@ -380,14 +264,16 @@ def prefill_kernel(
     k_empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], bar)
     v_full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], bar)
     v_empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], bar)
-    mbarrier.init(q_full, count=COPY_THREADS)
+    v_here = gl.allocate_shared_memory(gl.int64, [1], bar)
+    mbarrier.init(v_here, count=1)
+    mbarrier.init(q_full, count=1 if BOXED else COPY_THREADS)
     mbarrier.init(q_empty, count=2)  # both halves
     for stage in gl.static_range(STAGES):
-        mbarrier.init(k_full.index(stage), count=COPY_THREADS)
-        mbarrier.init(v_full.index(stage), count=COPY_THREADS)
+        mbarrier.init(k_full.index(stage), count=1)
+        mbarrier.init(v_full.index(stage), count=1)
         mbarrier.init(k_empty.index(stage), count=2)
         mbarrier.init(v_empty.index(stage), count=2)
-    ring = (q_tiles, k_tiles, v_tiles, q_full, q_empty, k_full, k_empty, v_full, v_empty)
+    ring = (q_tiles, k_tiles, v_tiles, q_full, q_empty, k_full, k_empty, v_full, v_empty, v_here)
     gl.warp_specialize(
         [
             (
@@ -406,6 +292,7 @@ def prefill_kernel(
                     GROUP,
                     WINDOW,
                     SOFTCAP,
+                    BOXED,
                     STAGES,
                     KEYS,
                     DIM,
@@ -427,17 +314,18 @@ def prefill_kernel(
                     GROUP,
                     WINDOW,
                     SOFTCAP,
+                    BOXED,
                     STAGES,
                     KEYS,
                     DIM,
                 ),
             ),
             (
-                _copy,
+                copy_blocks,
                 (
                     q,
-                    k_pages,
-                    v_pages,
+                    (k_by_page, k_by_tile),
+                    (v_by_page, v_by_tile),
                     plan,
                     num_items,
                     num_kv_heads,
@@ -446,14 +334,11 @@ def prefill_kernel(
                     q_token_stride,
                     q_head_stride,
                     table_stride,
-                    page_stride,
-                    head_stride,
-                    slot_stride,
                     head_dim,
                     ring,
                     GROUP,
                     WINDOW,
-                    PADDED,
+                    BOXED,
                     PAGE_SIZE,
                     STAGES,
                     KEYS,
@@ -461,6 +346,6 @@ def prefill_kernel(
                 ),
             ),
         ],
-        [4, 4],
+        [4, 1],
         [MULTIPLY_REGISTERS, COPY_REGISTERS],
     )
