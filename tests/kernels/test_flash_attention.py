@@ -116,6 +116,7 @@ def test_it_takes_long_prompts_alone(
     assert not serves(dtype=torch.float32)
     assert not serves(cache_dtype=torch.float16)
     assert not serves(page_size=128)
+    assert not serves(lens=[*PROMPTS, (2, 4097)])
     assert not serves(lens=[*PROMPTS, (1, 40)])  # one decodes
     captured = paged_prompts(paged_case)
     batch = dataclasses.replace(captured.batch, captured=True)
@@ -125,7 +126,7 @@ def test_it_takes_long_prompts_alone(
 @pytest.mark.parametrize(
     ("interface", "flags", "reason"),
     [
-        (STAND_IN, FLAGS, "for prompts of 2048 tokens and more"),
+        (STAND_IN, FLAGS, "for 2048 tokens and more of prompts up to 4096"),
         (STAND_IN, FLAGS | {"FLASHATTENTION_DISABLE_PAGEDKV": True}, "is built without PAGEDKV"),
         ("raise ImportError('no such symbol')", FLAGS, "is not importable (no such symbol)"),
     ],

@@ -156,6 +156,26 @@ def test_weights_that_fill_the_device(
     tuning.shared_tile.cache_clear()
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="a kernel of Hopper's for long prompts")
+@pytest.mark.parametrize("activation", ["silu", "gelu_tanh"])
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("num_tokens", [2048, 2200, 4096 + 65])
+def test_gate_and_up_of_prompts(
+    native_ops: Ops,
+    reference: Ops,
+    num_tokens: int,
+    half: torch.dtype,
+    activation: str,
+    randn: Callable[..., Tensor],
+    poison: None,
+) -> None:
+    """Columns and depth that no tile divides."""
+    held, weight = layers(native_ops, "dense", 2 * 1000, 4104, half, randn)
+    x = randn(num_tokens, 4112, dtype=half)[:, :4104]
+    expected = reference.linear(weight, None, activation)(x)
+    assert deviation(native_ops.linear(held, None, activation)(x), expected) < 0.004
+
+
 @pytest.mark.parametrize("inputs", [33, 100, 1048])
 @pytest.mark.parametrize("outputs", [6, 64, 70])
 @pytest.mark.parametrize("layout", PACKED)

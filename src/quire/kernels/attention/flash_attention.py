@@ -1,10 +1,11 @@
 """Prompts by FlashAttention-3, an optional package, where it is faster than our own kernel.
 
 H200, bf16, 32 / 8 heads of 128, pages of 16 in random order, 2026-11-22, microseconds of a call in
-a CUDA graph, ours and its: 4 x 2048 325 and 300, 16 x 512 145 and 127, 1 x 8000 950 and 960, 1 x 512
-15.4 and 15.0, 512 tokens onto 8000 122 and 131; in another run 2048 tokens onto 16384 965 and 1035,
-one token each of 128 sequences of 1060 133 and 177. A call costs the host about as much as ours. So
-it takes steps of many tokens of sequences that are not long, and none in graphs: those are of few.
+a CUDA graph, ours and its: 4 x 2048 325 and 300, 16 x 512 145 and 127, 1 x 8000 950 and 960,
+1 x 512 15.4 and 15.0, 512 tokens onto 8000 122 and 131; in another run 2048 tokens onto 16384 965
+and 1035, one token each of 128 sequences of 1060 133 and 177. A call costs the host about as much
+as ours. So it takes steps of many tokens of sequences that are not long, and none in graphs: those
+are of few.
 """
 
 import importlib.util

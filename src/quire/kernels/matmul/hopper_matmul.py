@@ -1,4 +1,4 @@
-"""When few tokens take Hopper's matmul kernel (`gluon_many_rows`), and its launch."""
+"""When tokens take Hopper's matmul kernels (`gluon_many_rows`, `gluon_gated`), and their launch."""
 
 import functools
 
@@ -9,6 +9,8 @@ from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from quire.kernels.hopper import num_cores
+from quire.kernels.matmul import gluon_gated
+from quire.kernels.matmul.gluon_gated import gated_kernel
 from quire.kernels.matmul.gluon_many_rows import COPY_REGISTERS, many_rows_kernel
 from quire.kernels.matmul.tuning import MAX_SPLIT, SharedTile
 
@@ -19,6 +21,7 @@ DTYPES = {
 }
 STEP_BYTES = 128  # of a row's depth at a time: the widest that the copy engine swizzles
 SPLIT_SUMS = 64 * 128  # of half a tile, where programs share one
+GATED_TOKENS, GATED_DEPTH = 2048, 4096  # from which on `gated` was timed
 
 
 def prepare(weight: Tensor, activation: str | None) -> int:
@@ -97,6 +100,40 @@ def many_rows(
         num_warps=4,
         maxnreg=triton.cdiv(2 * registers + COPY_REGISTERS.value, 24) * 8,
     )
+
+
+def gates(x: Tensor, weight: Tensor) -> bool:
+    """Whether `gated` takes the call, for a weight that `prepare` found to fit."""
+    return (
+        len(x) >= GATED_TOKENS
+        and weight.shape[1] >= GATED_DEPTH
+        and weight.dtype in (torch.bfloat16, torch.float16)
+        and fits(x)
+    )
+
+
+def gated(x: Tensor, weight: Tensor, activation: str) -> Tensor:
+    """x [T, in], weight [out, in], rows of gate, then up -> act(gate) * up [T, out / 2]."""
+    num_tokens, depth = x.shape
+    width = weight.shape[0] // 2
+    out = x.new_empty((num_tokens, width))
+    half, columns, step = (
+        size.value for size in (gluon_gated.TOKENS, gluon_gated.COLUMNS, gluon_gated.DEPTH)
+    )
+    shape, strides = [width // 8, 2, 8, depth], [8 * depth, width * depth, depth, 1]
+    blocks = triton.cdiv(num_tokens, 2 * half), triton.cdiv(width, columns)
+    registers = 2 * gluon_gated.MULTIPLY_REGISTERS.value + gluon_gated.COPY_REGISTERS.value
+    gated_kernel[(min(num_cores(x.device), blocks[0] * blocks[1]),)](
+        _descriptor(x, list(x.shape), list(x.stride()), [half, step]),
+        _descriptor(weight, shape, strides, [columns // 8, 2, 8, step]),
+        _descriptor(out, list(out.shape), list(out.stride()), [half, columns]),
+        triton.cdiv(depth, step),
+        *blocks,
+        ACTIVATION=activation,
+        num_warps=4,
+        maxnreg=triton.cdiv(registers, 24) * 8,
+    )
+    return out
 
 
 def _descriptor(

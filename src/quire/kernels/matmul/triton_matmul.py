@@ -53,8 +53,11 @@ def _by_tokens(
     num_rows, depth = layer.weight.shape
     size = layer.weight.element_size()
     cores = hopper_matmul.prepare(layer.weight, layer.activation)
+    activation = layer.activation if cores and layer.bias is None else None
 
     def product(x: Tensor) -> Tensor:
+        if activation is not None and hopper_matmul.gates(x, layer.weight):
+            return hopper_matmul.gated(x, layer.weight, activation)
         shared = shared_tile(x.shape[0], num_rows, depth * size, size == 1, cores)
         if shared is not None and hopper_matmul.fits(x):
             return layer.run_shared(x, shared)
