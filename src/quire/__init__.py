@@ -52,5 +52,8 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> object:
     if name in _EXPORTS:
         import_module("quire.core.env").calm_threads()
-        return getattr(import_module(_EXPORTS[name]), name)
+        with import_module("quire.core.garbage").not_collected():
+            value: object = getattr(import_module(_EXPORTS[name]), name)
+        globals()[name] = value  # asked for once
+        return value
     raise AttributeError(f"module 'quire' has no attribute {name!r}")

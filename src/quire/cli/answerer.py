@@ -160,7 +160,7 @@ def open_answerer(
         raise click.UsageError("--api-key and --model-name need --url", click.get_current_context())
     engine = collect(given, ENGINE_OPTIONS)
     engine_config(**engine)  # refuses before torch is imported
-    from quire.llm import LLM
+    from quire import LLM
 
     with LLM(**{name: value for name, value in engine.items() if value is not None}) as llm:
         params = llm.get_default_sampling_params()

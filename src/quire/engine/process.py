@@ -146,8 +146,9 @@ def load(config: EngineConfig, link: Link) -> "InProcessEngine":
     """Load the model, saying how far it is."""
     link.send(LoadProgress("importing libraries"))
     # Takes seconds, and the front end should have heard of us before.
-    from quire.engine.client import InProcessEngine
-    from quire.weights.progress import loaded_line
+    with garbage.not_collected():
+        from quire.engine.client import InProcessEngine
+        from quire.weights.progress import loaded_line
 
     link.send(LoadProgress("loading weights"))
     report = LoadReport(link)

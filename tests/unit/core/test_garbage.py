@@ -1,0 +1,30 @@
+"""What the collector is told of at the start."""
+
+import subprocess
+import sys
+
+_PROGRAM = """
+import gc
+{before}
+from quire import LLM
+assert LLM.__name__ == "LLM"
+print(gc.isenabled(), len(gc.get_objects()))
+frozen = gc.get_freeze_count()
+from quire import LLM
+print(gc.get_freeze_count() <= frozen)
+"""
+
+
+def _said(before: str) -> list[str]:
+    command = [sys.executable, "-c", _PROGRAM.format(before=before)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_what_is_imported_is_not_looked_through_again() -> None:
+    enabled, left, once = _said("")
+    assert (enabled, once) == ("True", "True")
+    assert 0 < int(left) < 5000  # of 600,000
+
+
+def test_a_collector_that_was_off_stays_off() -> None:
+    assert _said("gc.disable()")[0] == "False"
