@@ -1,5 +1,6 @@
 """Python's garbage collector: at the start, and in a process that serves."""
 
+import atexit
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,5 +31,6 @@ def not_collected() -> Iterator[None]:
         yield
     finally:
         gc.freeze()
+        atexit.register(gc.unfreeze)  # at the end what has a finalizer is to meet it, Triton's say
         if enabled:
             gc.enable()

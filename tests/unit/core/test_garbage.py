@@ -14,6 +14,15 @@ from quire import LLM
 print(gc.get_freeze_count() <= frozen)
 """
 
+_CYCLE = """
+gc.disable()
+class Cycle:
+    def __init__(self): self.own = self
+    def __del__(self): print("finalized")
+def make(): Cycle()
+make()
+"""
+
 
 def _said(before: str) -> list[str]:
     command = [sys.executable, "-c", _PROGRAM.format(before=before)]
@@ -24,6 +33,10 @@ def test_what_is_imported_is_not_looked_through_again() -> None:
     enabled, left, once = _said("")
     assert (enabled, once) == ("True", "True")
     assert 0 < int(left) < 5000  # of 600,000
+
+
+def test_what_is_frozen_meets_its_finalizer_at_the_end() -> None:
+    assert _said(_CYCLE)[-1] == "finalized"
 
 
 def test_a_collector_that_was_off_stays_off() -> None:
