@@ -47,6 +47,11 @@ class ModelConfig:
     load_format: Literal["auto", "safetensors", "pt", "dummy"] = option(
         "auto", "Which weight files; dummy: random weights."
     )
+    packed_weights_dir: str | None = option(
+        None,
+        "On a CPU, a folder where weights are kept as they are computed with: a first start writes"
+        " them there, later ones only map the file.",
+    )
     max_model_len: int | None = option(
         None,
         "Most tokens of a prompt and its output together: 8192, 8k, or auto for the model's own,"

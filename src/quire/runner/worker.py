@@ -110,7 +110,7 @@ def start_worker(config: EngineConfig, progress: ProgressOption = True) -> Worke
     prompt_tokens = most_tokens(num_weights, len(recipe.layers), budget)
     sizes = _Sizes(config, resolved, groups, ops, caps, compiler, prompt_tokens)
     peak, capture_peak = sizes.activation_peak(model, recipe.vocab_size)
-    plan = sizes.plan(peak)
+    plan = sizes.plan(peak, weight_bytes)
     for message in plan.messages:
         logger.warning("%s", message)
     caches = kv_cache.allocate(groups, plan.num_pages, config.cache.page_size, caps)
@@ -201,7 +201,7 @@ class _Sizes:
             self.prompt_tokens,
         )
 
-    def plan(self, activations: int) -> planner.KVPlan:
+    def plan(self, activations: int, weights: int) -> planner.KVPlan:
         """How many pages each KV group gets out of what is left."""
         resolved, cache = self.resolved, self.config.cache
         cap = None
@@ -210,7 +210,7 @@ class _Sizes:
         return planner.plan_kv(
             self.groups,
             cache.page_size,
-            self._available(activations),
+            self._available(activations, weights),
             resolved.max_model_len,
             resolved.max_model_len_explicit,
             resolved.max_num_seqs,
@@ -219,12 +219,15 @@ class _Sizes:
             cap,
         )
 
-    def _available(self, activations: int) -> int:
+    def _available(self, activations: int, weights: int) -> int:
         cache = self.config.cache
         if cache.kv_cache_memory_bytes is not None:
             return cache.kv_cache_memory_bytes
         free = memory.free_bytes(self.caps)
         if self.caps.kind == "cpu":
+            free = min(
+                free, self.caps.free_memory - weights
+            )  # the system counts a mapped file as free
             return int(free * cache.cpu_memory_fraction)
         # Whatever else lives on the GPU counts as used, other processes included.
         total = memory.total_bytes(self.caps)

@@ -28,6 +28,7 @@ from quire.weights.dummy import fill_dummy
 from quire.weights.hf_config import read_hf_config
 from quire.weights.kv_scales import read_kv_scales
 from quire.weights.loader import load_weights
+from quire.weights.packed import PackedWeights
 from quire.weights.progress import ProgressOption, loading_progress
 from quire.weights.source import ModelSource, fetch_small_files, fetch_weights
 
@@ -121,7 +122,15 @@ def build_model(
         if isinstance(recipe, Recipe):
             layouts = AT_LOAD[config.quantization] if config.quantization else (Dense, Dense)
             decoder = Decoder(recipe, ops, dtype, device, max_len, *layouts)
-            load_weights(decoder, recipe, weights, config.load_format, progress, config.seed)
+            packed = None
+            if config.packed_weights_dir is not None and caps.kind == "cpu" and not dummy:
+                checkpoint = open_checkpoint(weights, config.load_format)
+                folder = Path(config.packed_weights_dir).expanduser()
+                packed = PackedWeights(folder, decoder, checkpoint, hf_config)
+            if packed is None or not packed.map():
+                load_weights(decoder, recipe, weights, config.load_format, progress, config.seed)
+                if packed is not None:
+                    packed.keep()
             if scale_cache and not dummy:
                 decoder.scale_cache(read_kv_scales(weights, config.load_format))
             return decoder
