@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from quire import __version__
+from quire.core.errors import CheckpointError
 from quire.layers.parameters import Weighted
 from quire.platform.native import open_library
 from quire.weights.checkpoint import Checkpoint
@@ -42,6 +43,9 @@ class PackedWeights:
         model: with its parameters' memory, filled or not.
         checkpoint: what fills them.
         hf_config: the parsed config.json.
+
+    Raises:
+        CheckpointError: a file of it cannot be read.
     """
 
     def __init__(
@@ -130,14 +134,12 @@ def _bytes_of(tensor: Tensor) -> memoryview:
 
 def _identity(path: Path) -> list[object]:
     """What tells a weight file from one that takes its place."""
-    with path.open("rb") as file:
-        stat = os.fstat(file.fileno())
-        return [
-            path.name,
-            stat.st_size,
-            stat.st_mtime_ns,
-            hashlib.sha256(file.read(_READ)).hexdigest(),
-        ]
+    try:
+        with path.open("rb") as file:
+            stat, start = os.fstat(file.fileno()), file.read(_READ)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from None
+    return [path.name, stat.st_size, stat.st_mtime_ns, hashlib.sha256(start).hexdigest()]
 
 
 def _kernels() -> str:
