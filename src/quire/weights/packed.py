@@ -51,8 +51,15 @@ class PackedWeights:
     def __init__(
         self, folder: Path, model: nn.Module, checkpoint: Checkpoint, hf_config: Mapping[str, Any]
     ) -> None:
-        self._model = model
-        named = dict(model.named_parameters())
+        self._held = {
+            f"{name}.{part}": tensor
+            for name, module in model.named_modules()
+            if isinstance(module, Weighted)
+            for part, tensor in module.layout.tensors().items()
+        }
+        # What is copied stands first: beside one another, few reads bring it from a disk.
+        named = dict(sorted(model.named_parameters(), key=lambda item: item[0] in self._held))
+        self._parameters = named
         tensors = [[name, str(t.dtype), list(t.shape)] for name, t in named.items()]
         made_of = {
             "quire": [__version__, LAYOUT, _kernels()],
@@ -82,18 +89,12 @@ class PackedWeights:
             return False
         if data[: len(self._header)].numpy().tobytes() != self._header:
             return False
-        held = {
-            f"{name}.{part}": tensor
-            for name, module in self._model.named_modules()
-            if isinstance(module, Weighted)
-            for part, tensor in module.layout.tensors().items()
-        }
-        for name, parameter in self._model.named_parameters():
+        for name, parameter in self._parameters.items():
             offset = self._offsets[name]
             value = data[offset : offset + parameter.nbytes].view(parameter.dtype)
             value = value.view(parameter.shape)
-            if name in held:
-                held[name].data = parameter.data = value
+            if name in self._held:
+                self._held[name].data = parameter.data = value
             else:  # of norms and biases, few bytes
                 parameter.copy_(value)
         logger.info("mapped the packed weights in %s", self._path)
@@ -108,7 +109,7 @@ class PackedWeights:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             with part.open("xb") as file:
                 file.write(self._header)
-                for name, parameter in self._model.named_parameters():
+                for name, parameter in self._parameters.items():
                     file.seek(self._offsets[name])
                     file.write(_bytes_of(parameter))
                 file.truncate(self._size)
