@@ -31,6 +31,6 @@ def not_collected() -> Iterator[None]:
         yield
     finally:
         gc.freeze()
-        atexit.register(gc.unfreeze)  # at the end what has a finalizer is to meet it, Triton's say
+        atexit.register(gc.unfreeze)  # finalizers are to run at the exit; Triton's check it
         if enabled:
             gc.enable()

@@ -32,7 +32,7 @@ def _said(before: str) -> list[str]:
 def test_what_is_imported_is_not_looked_through_again() -> None:
     enabled, left, once = _said("")
     assert (enabled, once) == ("True", "True")
-    assert 0 < int(left) < 5000  # of 600,000
+    assert 0 < int(left) < 5000  # of 180,000
 
 
 def test_what_is_frozen_meets_its_finalizer_at_the_end() -> None:
