@@ -33,7 +33,6 @@ RANKS = {
     "quire.models": 4,
     "quire.weights": 5,
     "quire.runner": 6,
-    "quire.executors": 7,
     "quire.engine": 8,
     "quire.beam_search": 8,
     "quire.llm_pooling": 9,

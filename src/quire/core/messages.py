@@ -142,11 +142,10 @@ class Control(msgspec.Struct, tag="control"):
 
 
 class ControlReply(msgspec.Struct, tag="reply"):
-    """The answer: whether the prefix cache was reset, the stats or the view; or why not."""
+    """The answer: whether the prefix cache was reset, the stats or the view."""
 
     number: int
-    result: ControlResult | None = None
-    error: str | None = None
+    result: ControlResult
 
 
 class Stop(msgspec.Struct, tag="stop"):

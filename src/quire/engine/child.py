@@ -21,12 +21,7 @@ from zmq.utils.monitor import recv_monitor_message
 from quire.core.config import EngineConfig
 from quire.core.logs import LogFormat
 from quire.core.messages import FromEngine, ToEngine
-from quire.engine.wire import (
-    Launch,
-    decode_from_engine,
-    encode_launch,
-    encode_to_engine,
-)
+from quire.engine.wire import Launch, decode_from_engine, encode_to_engine
 from quire.platform.interpreter import module_command
 
 logger = logging.getLogger("quire")
@@ -191,5 +186,5 @@ def _spawn(launch: Launch) -> subprocess.Popen[bytes]:
     )
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError):  # it has ended already, and will say why
-        process.stdin.write(encode_launch(launch))
+        process.stdin.write(msgspec.json.encode(launch) + b"\n")
     return process

@@ -8,8 +8,9 @@ from quire.core.config import EngineConfig
 from quire.core.model_info import ModelInfo
 from quire.engine.core import EngineCore
 from quire.engine.structured import open_grammars
-from quire.executors.in_process import InProcessExecutor
 from quire.kv.cache import KVCache
+from quire.platform.streams import empty_cache
+from quire.runner.worker import start_worker
 from quire.scheduler.scheduler import Scheduler
 from quire.weights.progress import ProgressOption
 
@@ -18,8 +19,7 @@ class InProcessEngine(EngineCore):
     """Loads the model on construction; `step` does the work."""
 
     def __init__(self, config: EngineConfig, progress: ProgressOption = True) -> None:
-        executor = InProcessExecutor(config, progress)
-        worker = executor.worker
+        worker = start_worker(config, progress)
         info: ModelInfo = worker.info
         self.model_info = info
         scheduler = Scheduler(
@@ -31,4 +31,11 @@ class InProcessEngine(EngineCore):
             config.scheduler.enable_chunked_prefill,
             grammars=open_grammars(config, info),
         )
-        super().__init__(scheduler, executor, worker.async_steps)
+        self._caps = worker.runner.caps
+        super().__init__(scheduler, worker.runner, worker.async_steps)
+
+    def shutdown(self) -> None:
+        """Collect what is in flight, then free the model and its cache. May be called again."""
+        if self._runner is not None:
+            super().shutdown()
+            empty_cache(self._caps)

@@ -38,27 +38,27 @@ class Ticket(Protocol):
         """Wait for the step; may be called once. Raises what the device raised."""
 
 
-class Executor(Protocol):
-    """Whatever runs the workers. Plans are executed in the order they are submitted."""
+class Runner(Protocol):
+    """The device's side. Plans are executed in the order they are submitted."""
 
     def submit(self, plan: StepPlan) -> Ticket:
         """Queue a step; does not wait for it."""
 
     @property
-    def is_preparing(self) -> bool:
-        """Whether another thread prepares later steps now, which may hold `submit` up."""
+    def is_capturing(self) -> bool:
+        """Whether another thread captures a graph now, which may hold `submit` up."""
 
-    def shutdown(self) -> None:
-        """Free the device's memory. The executor is unusable afterwards."""
+    def close(self) -> None:
+        """Wait for its threads; no step may follow."""
 
 
 class EngineCore:
-    """One scheduler in front of one executor. After `shutdown`, and once the device has failed,
+    """One scheduler in front of one runner. After `shutdown`, and once the device has failed,
     every call but `has_work` and `shutdown` raises EngineDeadError."""
 
-    def __init__(self, scheduler: Scheduler, executor: Executor, async_steps: int) -> None:
+    def __init__(self, scheduler: Scheduler, runner: Runner, async_steps: int) -> None:
         self._live: Scheduler | None = scheduler
-        self._executor: Executor | None = executor
+        self._runner: Runner | None = runner
         self._depth = async_steps
         self._in_flight: deque[tuple[StepPlan, Ticket]] = deque()
         self._pace = Pace()
@@ -93,7 +93,7 @@ class EngineCore:
         try:
             deltas = self._step(scheduler)
         except RuntimeError as error:  # torch raises these for device faults and lack of memory
-            self._live = self._executor = None  # what they hold can be freed
+            self._live = self._runner = None  # what they hold can be freed
             self._in_flight.clear()
             raise EngineDeadError(
                 f"the engine stopped: {str(error).splitlines()[0]}; make a new LLM to go on"
@@ -103,7 +103,7 @@ class EngineCore:
         return StepOutputs(deltas, scheduler.stats())
 
     def _step(self, scheduler: Scheduler) -> list[SequenceDelta]:
-        assert self._executor is not None
+        assert self._runner is not None
         while len(self._in_flight) <= self._depth:
             began = time.perf_counter()
             plan = scheduler.plan()
@@ -112,7 +112,7 @@ class EngineCore:
                 plan = scheduler.plan()
             if plan is None:
                 break
-            self._in_flight.append((plan, self._executor.submit(plan)))
+            self._in_flight.append((plan, self._runner.submit(plan)))
             if len(self._in_flight) == 1:
                 self._pace.woke()
             else:
@@ -132,8 +132,8 @@ class EngineCore:
         """Seconds that `step` may wait for requests, while the device is busy (see `Pace`)."""
         if not self._in_flight or self._scheduler.has_waiting:
             return 0.0
-        assert self._executor is not None  # as steps are in flight
-        if self._executor.is_preparing:
+        assert self._runner is not None  # as steps are in flight
+        if self._runner.is_capturing:
             return 0.0
         return self._pace.left(len(self._in_flight[0][0].rows))
 
@@ -150,16 +150,16 @@ class EngineCore:
         return self._scheduler.reset_prefix_cache()
 
     def shutdown(self) -> None:
-        """Collect what is in flight, then free the device. May be called again."""
-        scheduler, executor = self._live, self._executor
-        self._live = self._executor = None
-        if scheduler is None or executor is None:
+        """Collect what is in flight, and let go of the runner. May be called again."""
+        scheduler, runner = self._live, self._runner
+        self._live = self._runner = None
+        if scheduler is None or runner is None:
             return
         deadline = time.monotonic() + 5.0
         while self._in_flight and time.monotonic() < deadline:
             self._in_flight.popleft()[1].result()
         scheduler.shutdown()
-        executor.shutdown()
+        runner.close()
 
 
 def _num_decoding(plan: StepPlan) -> int | None:

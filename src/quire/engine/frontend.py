@@ -19,10 +19,9 @@ from quire.engine.frontend_prompt import Prompt, PromptInput, PromptReader, pars
 from quire.engine.frontend_request import TrackedRequest, TrackedSequence
 from quire.engine.structured import special_token_ids
 from quire.sampling.check import MAX_LOGPROBS, check_params
+from quire.scheduler.sequence import sequence_seed
 from quire.structured.check import GrammarChecker
 from quire.text.tokenizer import Tokenizer
-
-_MASK = (1 << 64) - 1
 
 
 @dataclass(slots=True)
@@ -233,7 +232,7 @@ class RequestTracker:
         self._num_prepared += 1
         if params.seed is not None:
             return params.seed
-        return _mix(self._info.seed, self._num_prepared)
+        return sequence_seed(self._info.seed, self._num_prepared)
 
     def _check_text_params(self, params: SamplingParams) -> None:
         if self._tokenizer is None:
@@ -255,12 +254,3 @@ class RequestTracker:
                 if ids and ids not in words:
                     words.append(ids)
         return words
-
-
-def _mix(seed: int, counter: int) -> int:
-    """SplitMix64 (Steele et al. 2014) of the counter-th number after `seed`, as a signed int64."""
-    z = (seed + counter * 0x9E3779B97F4A7C15) & _MASK
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
-    z ^= z >> 31
-    return z - (1 << 64) if z >> 63 else z

@@ -26,24 +26,6 @@ from quire.text.tokenizer import Tokenizer
 class TrackedSequence:
     """One continuation. `absorb` is the hot path: once per sequence and step."""
 
-    __slots__ = (
-        "_detokenizer",
-        "_include_stop",
-        "_logprobs",
-        "_min_tokens",
-        "_parts",
-        "_stops",
-        "cumulative_logprob",
-        "embedding",
-        "error",
-        "finish_reason",
-        "index",
-        "num_preemptions",
-        "stop_reason",
-        "stopped_early",
-        "token_ids",
-    )
-
     def __init__(self, index: int, detokenizer: Detokenizer, params: SamplingParams) -> None:
         self.index = index
         self.token_ids: list[int] = []
@@ -139,16 +121,14 @@ class TrackedSequence:
             return None
         return [position_logprobs(entry, tokenizer) for entry in self._logprobs[start:]]
 
-    def output(
-        self, text: str, token_ids: list[int], tokenizer: Tokenizer | None, start: int = 0
-    ) -> CompletionOutput:
-        """A `CompletionOutput` with this text and these ids: all, or those from `start` on."""
+    def output(self, tokenizer: Tokenizer | None) -> CompletionOutput:
+        """Everything so far."""
         return CompletionOutput(
             self.index,
-            text,
-            token_ids,
+            self.text,
+            list(self.token_ids),
             self.cumulative_logprob,
-            self.logprobs(tokenizer, start),
+            self.logprobs(tokenizer),
             self.finish_reason,
             self.stop_reason,
             self.error,
@@ -161,17 +141,6 @@ class TrackedRequest:
     `message` is what the engine was sent; with each sequence's `token_ids` as `delivered` it
     resumes the request in another engine.
     """
-
-    __slots__ = (
-        "_tokenizer",
-        "message",
-        "metrics",
-        "num_cached_tokens",
-        "num_unfinished",
-        "prompt_logprobs",
-        "prompt_text",
-        "sequences",
-    )
 
     def __init__(
         self, message: AddRequest, prompt_text: str | None, tokenizer: Tokenizer | None
@@ -211,24 +180,12 @@ class TrackedRequest:
 
     def output(self) -> RequestOutput:
         """Everything so far."""
-        return self._output(
-            [s.output(s.text, list(s.token_ids), self._tokenizer) for s in self.sequences]
-        )
-
-    def delta_output(
-        self, sequence: TrackedSequence, text: str, token_ids: list[int]
-    ) -> RequestOutput:
-        """Only what an update added, of one sequence."""
-        start = len(sequence.token_ids) - len(token_ids)
-        return self._output([sequence.output(text, token_ids, self._tokenizer, start)])
-
-    def _output(self, outputs: list[CompletionOutput]) -> RequestOutput:
         return RequestOutput(
             self.message.request_id,
             self.prompt_text,
             self.message.prompt_token_ids,
             self.prompt_logprobs,
-            outputs,
+            [sequence.output(self._tokenizer) for sequence in self.sequences],
             self.finished,
             self.metrics,
             self.num_cached_tokens,

@@ -38,7 +38,7 @@ from quire.core.messages import (
     ToEngine,
 )
 from quire.engine.link import Link
-from quire.engine.wire import Launch, decode_launch
+from quire.engine.wire import Launch
 
 if TYPE_CHECKING:
     from quire.engine.client import InProcessEngine
@@ -221,7 +221,7 @@ def main() -> int:
     ignore_signals()
     with open(_STDIN, "rb", buffering=0, closefd=False) as stdin:
         try:
-            launch = decode_launch(stdin.readline())
+            launch = msgspec.json.decode(stdin.readline(), type=Launch)
         except msgspec.DecodeError as error:
             print(f"quire.engine.process is started by quire, not by hand ({error})")
             return 1

@@ -118,7 +118,7 @@ class RemoteEngine:
         self._child: Child | None = None
         self._num_children = self._num_invalid = 0
         self._last_words: EngineError | None = None
-        self._calls: dict[int, asyncio.Future[ControlResult | None]] = {}
+        self._calls: dict[int, asyncio.Future[ControlResult]] = {}
         self._num_calls = 0
         self._changed = asyncio.Event()  # of the state; a new one each time
         self._stopping = asyncio.Event()

@@ -1,7 +1,7 @@
 """What crosses the socket as bytes: msgpack by the types of `core.messages`, and nothing else.
 
-Also the one line of JSON that starts an engine process. No sockets here; both processes import
-this, and it imports no torch.
+Also what an engine process is started with. No sockets here; both processes import this, and it
+imports no torch.
 """
 
 import msgspec
@@ -14,7 +14,7 @@ from quire.core.sampling_params import MAX_N
 
 
 class Launch(msgspec.Struct):
-    """What an engine process is told on its standard input, before anything else.
+    """What an engine process is told on its standard input before anything else, as a line of JSON.
 
     Goes through a pipe and not the command line: the config may hold an access token, which
     every user of the machine could read there.
@@ -71,13 +71,3 @@ def refusal(data: bytes, why: str) -> list[SequenceDelta]:
         SequenceDelta(request.request_id, index, [], "error", error=f"refused: {why}")
         for index in range(max(1, min(request.params.n, MAX_N)))
     ]
-
-
-def encode_launch(launch: Launch) -> bytes:
-    """One line."""
-    return msgspec.json.encode(launch) + b"\n"
-
-
-def decode_launch(line: bytes) -> Launch:
-    """Raises msgspec.DecodeError if the line is something else."""
-    return msgspec.json.decode(line, type=Launch)

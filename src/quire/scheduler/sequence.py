@@ -39,38 +39,6 @@ class Sequence:
     len(token_ids) < quiet_end a token can be appended, without looking further.
     """
 
-    __slots__ = (
-        "children",
-        "decode_end",
-        "grammar",
-        "index",
-        "key",
-        "limit",
-        "message",
-        "num_cached_tokens",
-        "num_computed_tokens",
-        "num_late",
-        "num_preemptions",
-        "num_prompt_tokens",
-        "page_hashes",
-        "parent",
-        "pooling",
-        "prompt_logprobs",
-        "quiet_end",
-        "repetition",
-        "reported",
-        "request_id",
-        "root",
-        "row",
-        "scheduled_time",
-        "seed",
-        "status",
-        "stop_ids",
-        "sync",
-        "table",
-        "token_ids",
-    )
-
     def __init__(self, message: AddRequest, index: int, key: OrderKey, max_model_len: int) -> None:
         delivered = message.delivered[index] if index < len(message.delivered) else []
         self.message = message

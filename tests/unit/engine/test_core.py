@@ -17,14 +17,14 @@ class Device:
     """Steps of `STEP` seconds, one after the other."""
 
     def __init__(self) -> None:
-        self.is_preparing = False
+        self.is_capturing = False
         self.free_at = 0.0
 
     def submit(self, plan: StepPlan) -> "Running":
         self.free_at = max(self.free_at, time.monotonic()) + STEP
         return Running(plan, self.free_at)
 
-    def shutdown(self) -> None:
+    def close(self) -> None:
         pass
 
 
@@ -63,9 +63,9 @@ def test_a_step_waits_for_requests_but_with_one_there_or_while_the_host_is_busy(
     for _ in range(5):
         engine.step()
     assert 0.0 < engine.time_left() < 2 * STEP
-    device.is_preparing = True
+    device.is_capturing = True
     assert engine.time_left() == 0.0
-    device.is_preparing = False
+    device.is_capturing = False
     assert engine.time_left() > 0.0
     engine.add(request("b"))
     assert engine.time_left() == 0.0

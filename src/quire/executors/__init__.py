@@ -1,1 +1,0 @@
-"""Executors run the workers: here in this process; later over processes and hosts."""
