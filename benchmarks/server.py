@@ -19,12 +19,14 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import quire.boxed
-from quire.core.config import engine_config
+from quire.core.config import EngineConfig, engine_config
 from quire.core.messages import (
     AbortRequests,
     AddRequest,
@@ -34,7 +36,6 @@ from quire.core.messages import (
 )
 from quire.core.model_info import ModelInfo
 from quire.server.config import ServerConfig
-from quire.server.hooks import EngineCallbacks
 from quire.text.load import TokenizerSource, load_tokenizer
 
 TEXT = "What is the capital of South Korea? 대한민국의 수도는 서울입니다. 東京 🙂\n" * 40
@@ -52,8 +53,10 @@ class StubEngine:
     num_restarts = num_resumed = num_invalid = 0
     model_info: ModelInfo | None = None
 
-    def __init__(self, callbacks: EngineCallbacks) -> None:
-        self._callbacks = callbacks
+    def __init__(
+        self, _: EngineConfig, *, on_outputs: Callable[[StepOutputs], None], **others: object
+    ) -> None:
+        self._on_outputs = on_outputs
         self.stats = EngineStats(0, 0, 0.0, 0, 0, 0, 0)
         tokenizer = load_tokenizer(TokenizerSource(str(Path(quire.boxed.__path__[0]))))
         self._ids = tokenizer.encode(TEXT)
@@ -98,7 +101,7 @@ class StubEngine:
                     del self._running[request_id]
             if not self._running:
                 self._work.clear()
-            self._callbacks.on_outputs(StepOutputs(deltas, self.stats))
+            self._on_outputs(StepOutputs(deltas, self.stats))
             # One turn of the loop wakes the responses, in the next they write.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
@@ -128,14 +131,13 @@ def serve() -> None:
     """Run a server with the stub until standard input closes; say what it cost."""
     import uvloop
 
-    from quire.server.run import serve_state
+    from quire.server.run import serve
     from quire.server.state import ServerState
 
     async def main() -> None:
-        state = ServerState(engine_config(), ServerConfig(host="127.0.0.1", port=0), StubEngine)
-        running = asyncio.create_task(
-            serve_state(state, lambda address: print(address, flush=True))
-        )
+        config = ServerConfig(host="127.0.0.1", port=0)
+        state = ServerState(engine_config(), config, make_engine=StubEngine)
+        running = asyncio.create_task(serve(state, lambda address: print(address, flush=True)))
         loop = asyncio.get_running_loop()
         while True:
             line = await loop.run_in_executor(None, sys.stdin.readline)
@@ -205,11 +207,11 @@ def stage_cost(api: str, streams: int, tokens: int) -> float:
 
         engines: list[StubEngine] = []
 
-        def make(callbacks: EngineCallbacks) -> StubEngine:
-            engines.append(StubEngine(callbacks))
+        def make(config: EngineConfig, **callbacks: Any) -> StubEngine:
+            engines.append(StubEngine(config, **callbacks))
             return engines[-1]
 
-        state = ServerState(engine_config(), ServerConfig(), make)
+        state = ServerState(engine_config(), ServerConfig(), make_engine=make)
         await state.start()
         engine = engines[0]
         assert engine._task is not None

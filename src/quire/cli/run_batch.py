@@ -108,11 +108,11 @@ def _in_process(options: ServeOptions) -> Connect:
         import httpx
 
         from quire.server.app import create_app
-        from quire.server.run import ENGINE_STOP_TIMEOUT, remote_engine
+        from quire.server.run import ENGINE_STOP_TIMEOUT
         from quire.server.state import ServerState
 
         server = replace(options.server, api_keys=())  # there is nobody else to keep out
-        state = ServerState(options.engine, server, remote_engine(options.engine, server))
+        state = ServerState(options.engine, server)
         try:
             await state.start()
             transport = httpx.ASGITransport(create_app(state))

@@ -81,17 +81,14 @@ def command(config: str | None, **given: Any) -> None:
     from quire.core.logs import configure_logging
     from quire.metrics.setup import make_metrics
     from quire.server.run import run
+    from quire.server.state import ServerState
 
     log_format = options.observability.log_format
     configure_logging(env.log_level(), log_format)
     names = options.server.served_model_names or (options.engine.model.model,)
-    run(
-        options.engine,
-        options.server,
-        metrics=make_metrics(names[0], options.observability),
-        log_format=log_format,
-        on_listening=_announce,
-    )
+    metrics = make_metrics(names[0], options.observability)
+    state = ServerState(options.engine, options.server, metrics=metrics, log_format=log_format)
+    run(state, _announce)
 
 
 def _announce(address: str) -> None:

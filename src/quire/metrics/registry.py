@@ -53,7 +53,7 @@ class RequestListener(Protocol):
 
 
 class ServerMetrics:
-    """Callbacks for the front end (`server.hooks.Metrics`), bytes for `/metrics`.
+    """Callbacks for the front end, bytes for `/metrics`.
 
     For each step `on_step` comes first, then `on_first_token` and `on_tokens` for the requests in
     it. For each request `on_request_arrived` or `on_rejected`, then `on_finished` once.

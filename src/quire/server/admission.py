@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 
 from quire.server.config import ServerConfig
 from quire.server.errors import TooBusyError
-from quire.server.hooks import Permit, RequestFacts
 
 UNKNOWN_RETRY = 5.0  # seconds, before anything has been measured
 MAX_RETRY = 600.0
@@ -82,21 +81,30 @@ class _Waiting:
     turn: "asyncio.Future[None]" = field(compare=False)
 
 
-class _Seat:
+@dataclass(frozen=True, slots=True)
+class RequestFacts:
+    """What admission may decide by, once the prompts are token ids."""
+
+    key: str | None  # the API key's name
+    num_prompt_tokens: int  # of all prompts
+    num_sequences: int  # n times the prompts
+    max_tokens: int  # of all sequences, at most
+    priority: int
+
+
+@dataclass(slots=True)
+class Seat:
     """An admitted request."""
 
-    def __init__(
-        self, owner: "FairAdmission", flow: _Flow, facts: RequestFacts, estimate: float, now: float
-    ) -> None:
-        self._owner = owner
-        self.flow = flow
-        self.facts = facts
-        self.estimate = estimate  # output tokens it was charged for
-        self.began = now
+    owner: "FairAdmission"
+    flow: _Flow
+    facts: RequestFacts
+    estimate: float  # output tokens it was charged for
+    began: float
 
     def release(self, num_output_tokens: int) -> None:
-        """It is over, however it ended."""
-        self._owner.leave(self, num_output_tokens)
+        """It is over, however it ended, and gave so many tokens. Called once."""
+        self.owner.leave(self, num_output_tokens)
 
 
 class FairAdmission:
@@ -147,7 +155,7 @@ class FairAdmission:
         """Requests that wait here, not in the engine."""
         return len(self._queue)
 
-    def admit_at_once(self, facts: RequestFacts) -> Permit | None:
+    def admit_at_once(self, facts: RequestFacts) -> Seat | None:
         """Enter, or None where `admit` waits. Raises as it does."""
         if self._queue or not self._fits():
             return None
@@ -155,19 +163,19 @@ class FairAdmission:
         self._enter(facts.num_sequences, start)
         return seat
 
-    async def admit(self, facts: RequestFacts) -> Permit:
+    async def admit(self, facts: RequestFacts) -> Seat:
         """Wait for a turn if there is a queue.
 
         Raises:
             TooBusyError: the queue is full, or the key has used up its share.
         """
-        permit = self.admit_at_once(facts)
-        if permit is None:
-            permit, start = self._take_seat(facts)
-            await self._wait(permit, start)
-        return permit
+        seat = self.admit_at_once(facts)
+        if seat is None:
+            seat, start = self._take_seat(facts)
+            await self._wait(seat, start)
+        return seat
 
-    def _take_seat(self, facts: RequestFacts) -> tuple[_Seat, float]:
+    def _take_seat(self, facts: RequestFacts) -> tuple[Seat, float]:
         """A seat of the request's key, charged for it, and the virtual time of its start."""
         flow = self._flows.get(facts.key)
         if flow is None:  # a request without a key, where only some paths need one
@@ -183,9 +191,9 @@ class FairAdmission:
         start = max(self._virtual_time, flow.finish)
         flow.finish = start + (facts.num_prompt_tokens + estimate) / flow.weight
         flow.num_unfinished += 1
-        return _Seat(self, flow, facts, estimate, now), start
+        return Seat(self, flow, facts, estimate, now), start
 
-    async def _wait(self, seat: _Seat, start: float) -> None:
+    async def _wait(self, seat: Seat, start: float) -> None:
         facts = seat.facts
         self._number += 1
         entry = _Waiting(
@@ -226,7 +234,7 @@ class FairAdmission:
         self._in_engine += num_sequences
         self._virtual_time = max(self._virtual_time, start)
 
-    def leave(self, seat: _Seat, num_output_tokens: int) -> None:
+    def leave(self, seat: Seat, num_output_tokens: int) -> None:
         """A seat is free: settle what it cost, and let the next ones in."""
         facts, flow, now = seat.facts, seat.flow, self._clock()
         self._in_engine -= facts.num_sequences
@@ -247,7 +255,7 @@ class FairAdmission:
             self._enter(entry.num_sequences, entry.start)
             entry.turn.set_result(None)
 
-    def _correct(self, seat: _Seat, tokens: float) -> None:
+    def _correct(self, seat: Seat, tokens: float) -> None:
         """Charge the flow for what the estimate missed."""
         flow = seat.flow
         flow.finish = max(self._virtual_time, flow.finish + tokens / flow.weight)

@@ -133,7 +133,7 @@ async def respond(
         APIError: 500, the generation failed before anything was sent.
     """
     config = job.state.config
-    told = request_id_headers(http, config.enable_request_id_headers) | dict(headers or {})
+    told = request_id_headers(http) | dict(headers or {})
     try:
         if streaming:
             interval = config.sse_keep_alive_interval

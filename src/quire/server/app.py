@@ -19,8 +19,7 @@ from quire.server import (
     responses,
     tokenize,
 )
-from quire.server.auth import ApiKeyMiddleware
-from quire.server.limits import BodyLimitMiddleware
+from quire.server.access import ApiKeyMiddleware, BodyLimitMiddleware
 from quire.server.sse import DIRECT_SEND
 from quire.server.state import ServerState
 

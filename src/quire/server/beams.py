@@ -13,7 +13,6 @@ from quire.core.plan import TokenLogprobs
 from quire.core.sampling_params import BeamSearchParams, SamplingParams
 from quire.engine.frontend_prompt import Prompt
 from quire.engine.frontend_request import TrackedRequest
-from quire.server.ids import priority_of
 from quire.server.job import Job
 from quire.server.protocol.common import GenerationBody
 from quire.server.state import ServerState
@@ -69,7 +68,7 @@ async def search_beams(
             [Prompt(None, ids, salt) for ids in asked],
             one_token(beams),
             request_id=request_id,
-            priority=priority_of(http, body.priority),
+            priority=body.priority,
             streaming=False,
             timeout=None if deadline is None else max(0.0, deadline - loop.time()),
         )

@@ -13,7 +13,7 @@ from quire.server.chat_answer import ChatStream, chat_body
 from quire.server.chat_prompt import chat_prompt
 from quire.server.chat_shape import ChatShape
 from quire.server.chat_tools import tool_use
-from quire.server.ids import priority_of, request_id_headers
+from quire.server.ids import request_id_headers
 from quire.server.job import Job
 from quire.server.json_body import json_response
 from quire.server.params import check_body, check_max_tokens, sampling_params
@@ -33,8 +33,7 @@ async def create_chat_completion(body: ChatCompletionRequest, http: Request) -> 
     if body.use_beam_search:
         prompt, params, shape = await _prepared(state, body, http)
         found = await search_beams(state, http, body, [prompt], params, shape.facts.id)
-        headers = request_id_headers(http, state.config.enable_request_id_headers)
-        return json_response(chat_body(found[0], shape), headers)
+        return json_response(chat_body(found[0], shape), request_id_headers(http))
     job, shape = await open_chat(state, body, http)
     return await respond(
         job,
@@ -64,7 +63,7 @@ async def open_chat(
         [prompt],
         params,
         request_id=shape.facts.id,
-        priority=priority_of(http, body.priority),
+        priority=body.priority,
         streaming=bool(body.stream),
         timeout=body.timeout,
     )

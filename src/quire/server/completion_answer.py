@@ -10,7 +10,7 @@ from quire.server.answer import AnswerFacts, chunk_events, count_body
 from quire.server.job import Job
 from quire.server.json_body import encode_json
 from quire.server.logprobs import CompletionLogprobs, prompt_logprobs_body
-from quire.server.protocol.completions import CompletionRequest
+from quire.server.protocol.common import CompletionRequest
 from quire.server.sse import event
 
 

@@ -9,12 +9,12 @@ from quire.server.answer import AnswerFacts, respond
 from quire.server.beams import search_beams
 from quire.server.completion_answer import CompletionAnswer
 from quire.server.errors import refused
-from quire.server.ids import priority_of, request_id_headers
+from quire.server.ids import request_id_headers
 from quire.server.job import Job
 from quire.server.json_body import json_response
 from quire.server.params import check_body, check_max_tokens, sampling_params
 from quire.server.prompts import Truncation, encode_text, offload, take_ids
-from quire.server.protocol.completions import CompletionRequest
+from quire.server.protocol.common import CompletionRequest
 from quire.server.routes import post, state_of
 from quire.server.state import Serving
 from quire.server.structured import check_grammar, structured_outputs
@@ -42,15 +42,14 @@ async def create_completion(body: CompletionRequest, http: Request) -> Response:
     facts = AnswerFacts.of("cmpl", state, serving, http, body)
     if body.use_beam_search:
         found = await search_beams(state, http, body, prompts, params, facts.id)
-        headers = request_id_headers(http, state.config.enable_request_id_headers)
-        return json_response(CompletionAnswer(found, body, facts).whole(), headers)
+        return json_response(CompletionAnswer(found, body, facts).whole(), request_id_headers(http))
     job = await Job.open(
         state,
         http,
         prompts,
         params,
         request_id=facts.id,
-        priority=priority_of(http, body.priority),
+        priority=body.priority,
         streaming=bool(body.stream),
         timeout=body.timeout,
     )

@@ -163,7 +163,7 @@ class Dispatcher:
             if update.sequence.finish_reason is not None and request.num_unfinished == 0:
                 ended.append(generation)
         for generation in dict.fromkeys(ended):  # two sequences may end in one step
-            self._end(generation, _status(generation.request))
+            self._end(generation, "stop")
 
     def _count(self, generation: Generation, num_tokens: int) -> None:
         request, last = generation.request, generation.last_token_time
@@ -194,6 +194,7 @@ class Dispatcher:
             generation.mailbox.fail(error)
 
     def _end(self, generation: Generation, status: str) -> None:
+        """`status` is for sequences that have no reason of their own."""
         del self._generations[generation.request.request_id]
         self.metrics.on_finished(generation.request, status, generation.key)
 
@@ -206,9 +207,3 @@ class Dispatcher:
 def _has_begun(update: Update) -> bool:
     """Whether its sequence had tokens before."""
     return len(update.sequence.token_ids) > len(update.token_ids)
-
-
-def _status(request: TrackedRequest) -> str:
-    """One word for all its sequences: the worst."""
-    reasons = {sequence.finish_reason for sequence in request.sequences}
-    return next((r for r in ("error", "abort", "length") if r in reasons), "stop")

@@ -22,9 +22,9 @@ def answer_id(prefix: str, http: Request, body_id: str | None) -> str:
     return f"{prefix}-{(header or '')[:MAX_REQUEST_ID] or body_id or random_id()}"
 
 
-def request_id_headers(http: Request, enabled: bool) -> dict[str, str]:
-    """X-Request-Id for the answer: the client's, or a fresh one."""
-    if not enabled:
+def request_id_headers(http: Request) -> dict[str, str]:
+    """X-Request-Id for the answer, if the server is to tell it: the client's, or a fresh one."""
+    if not http.app.state.quire.config.enable_request_id_headers:
         return {}
     return {"X-Request-Id": http.headers.get("x-request-id") or random_id()}
 

@@ -16,10 +16,11 @@ from quire.core.sampling_params import SamplingParams
 from quire.engine.frontend import Update
 from quire.engine.frontend_prompt import Prompt
 from quire.engine.frontend_request import TrackedRequest, TrackedSequence
-from quire.server.auth import KEY_SCOPE
+from quire.server.access import KEY_SCOPE
+from quire.server.admission import RequestFacts, Seat
 from quire.server.dispatch import Generation, Mailbox
 from quire.server.errors import APIError, ClientGoneError, TooBusyError, deadline_passed
-from quire.server.hooks import Permit, RequestFacts
+from quire.server.ids import priority_of
 from quire.server.state import ServerState, Serving
 
 
@@ -34,7 +35,7 @@ class Job:
         self._mailbox = mailbox
         self._generations: list[Generation] = []
         self._gone: asyncio.Task[None] | None = None  # done once the client has left
-        self._permit: Permit | None = None
+        self._seat: Seat | None = None
         self._over: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self._clock: asyncio.TimerHandle | None = None
         self._closed = False
@@ -48,7 +49,7 @@ class Job:
         params: SamplingParams | PoolingParams,
         *,
         request_id: str,
-        priority: int = 0,
+        priority: int,
         streaming: bool,
         timeout: float | None = None,
     ) -> "Job":
@@ -57,6 +58,7 @@ class Job:
         Args:
             http: its client's leaving ends the job; its body has been read.
             request_id: the generations' ids are this and the prompt's index.
+            priority: the body's; a header's goes before it.
             streaming: whether `updates` will be read, rather than `finished`.
             timeout: seconds the request gives itself; the server's own limit holds too.
 
@@ -66,6 +68,7 @@ class Job:
         """
         job = cls(state, state.ready(), Mailbox(streaming))
         try:
+            priority = priority_of(http, priority)
             job._set_deadline(timeout)
             job.requests = [
                 job.serving.dispatcher.prepare(prompt, params, f"{request_id}-{index}", priority)
@@ -98,8 +101,8 @@ class Job:
             max_tokens=sum(m.max_tokens * m.params.n for m in messages),
             priority=priority,
         )
-        self._permit = self.state.admission.admit_at_once(facts)
-        if self._permit is None:
+        self._seat = self.state.admission.admit_at_once(facts)
+        if self._seat is None:
             await self._wait_for_turn(facts)
 
     async def _wait_for_turn(self, facts: RequestFacts) -> None:
@@ -108,7 +111,7 @@ class Job:
             events: set[asyncio.Future[Any]] = {admitting, self._over}
             await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
             if admitting.done():
-                self._permit = admitting.result()
+                self._seat = admitting.result()
             if self._over.done():
                 raise self._over.result()
         finally:
@@ -179,8 +182,8 @@ class Job:
             self._gone.cancel()
         for generation in self._generations:
             self.serving.dispatcher.cancel(generation)
-        if self._permit is not None:
-            self._permit.release(sum(len(s.token_ids) for s in self.sequences))
+        if self._seat is not None:
+            self._seat.release(sum(len(s.token_ids) for s in self.sequences))
 
 
 class _Held:

@@ -4,8 +4,7 @@ import json
 from typing import Any
 
 from quire.core.outputs import FinishReason
-from quire.server.chat_turn import Piece, TurnCounts
-from quire.server.turn_parts import Part, PartEvent, PartReader
+from quire.server.chat_turn import Part, PartEvent, PartReader, Piece, TurnCounts
 
 EventBody = dict[str, Any]
 

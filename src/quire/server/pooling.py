@@ -19,7 +19,7 @@ from quire.core.pooling_params import PoolingParams, task_of
 from quire.engine.frontend_prompt import Prompt
 from quire.server.chat_prompt import conversation_text
 from quire.server.errors import APIError
-from quire.server.ids import answer_id, priority_of, request_id_headers
+from quire.server.ids import answer_id, request_id_headers
 from quire.server.job import Job
 from quire.server.json_body import json_response
 from quire.server.params import check_cache_salt
@@ -221,7 +221,7 @@ class _Call:
             prompts,
             params,
             request_id=name,
-            priority=priority_of(self.http, self.body.priority),
+            priority=self.body.priority,
             streaming=False,
             timeout=self.body.timeout,
         )
@@ -255,8 +255,7 @@ class _Call:
         )
 
     def answer(self, body: dict[str, Any]) -> Response:
-        enabled = self.state.config.enable_request_id_headers
-        return json_response(body, request_id_headers(self.http, enabled))
+        return json_response(body, request_id_headers(self.http))
 
 
 def _num_tokens(prompts: Sequence[Prompt]) -> int:

@@ -13,8 +13,8 @@ from fastapi import APIRouter, Request, Response
 from starlette.types import Message
 
 from quire.core.errors import RequestError
+from quire.server.access import KEY_SCOPE
 from quire.server.answer import respond
-from quire.server.auth import KEY_SCOPE
 from quire.server.chat import open_chat
 from quire.server.chat_turn import ChatTurn
 from quire.server.errors import APIError, ClientGoneError, as_api_error, refused
@@ -54,8 +54,7 @@ async def create_response(body: ResponsesRequest, http: Request) -> Response:
         answer.keep_in(state.responses, StoredResponse(answer.body, conversation, given, owner))
     if body.background:
         answer.run_in_background()
-        headers = request_id_headers(http, state.config.enable_request_id_headers)
-        return json_response(answer.body, headers)
+        return json_response(answer.body, request_id_headers(http))
     return await respond(job, http, body.stream, answer.events, answer.whole)
 
 

@@ -2,9 +2,8 @@
 
 from typing import Any, Literal
 
-from quire.server.chat_turn import Piece, TurnCounts
+from quire.server.chat_turn import Part, PartEvent, PartReader, Piece, TurnCounts
 from quire.server.ids import random_id
-from quire.server.turn_parts import Part, PartEvent, PartReader
 
 Status = Literal["in_progress", "completed", "incomplete"]
 EventBody = dict[str, Any]

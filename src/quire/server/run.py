@@ -12,14 +12,9 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 from quire.core import garbage
-from quire.core.config import EngineConfig
 from quire.core.errors import ConfigError
-from quire.core.logs import LogFormat
-from quire.engine.remote import RemoteEngine
-from quire.metrics.registry import ServerMetrics
 from quire.server.app import create_app
 from quire.server.config import ServerConfig
-from quire.server.hooks import EngineCallbacks, EngineFactory
 from quire.server.state import ServerState
 
 logger = logging.getLogger("quire")
@@ -39,54 +34,15 @@ class _HTTPServer(uvicorn.Server):
         yield
 
 
-def remote_engine(
-    engine_config: EngineConfig, config: ServerConfig, log_format: LogFormat = "plain"
-) -> EngineFactory:
-    """The engine in a process of its own, which writes its log lines in `log_format`."""
-
-    def make(callbacks: EngineCallbacks) -> RemoteEngine:
-        return RemoteEngine(
-            engine_config,
-            on_outputs=callbacks.on_outputs,
-            on_restart=callbacks.on_restart,
-            on_failed=callbacks.on_failed,
-            stall_timeout=config.stall_timeout,
-            log_format=log_format,
-        )
-
-    return make
-
-
-async def serve(
-    engine_config: EngineConfig,
-    server_config: ServerConfig,
-    *,
-    metrics: ServerMetrics | None = None,
-    log_format: LogFormat = "plain",
-    on_listening: Callable[[str], None] | None = None,
-) -> None:
+async def serve(state: ServerState, on_listening: Callable[[str], None] | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then finish what runs. Returns when all is over.
 
     Args:
-        log_format: of the engine's process; this one's is the caller's.
         on_listening: told the address once it can be connected to.
 
     Raises:
         QuireError: the model cannot be served, or the address not be listened on.
     """
-    state = ServerState(
-        engine_config,
-        server_config,
-        remote_engine(engine_config, server_config, log_format),
-        metrics=metrics,
-    )
-    await serve_state(state, on_listening)
-
-
-async def serve_state(
-    state: ServerState, on_listening: Callable[[str], None] | None = None
-) -> None:
-    """`serve`, with everything chosen."""
     config = state.config
     try:
         server = _HTTPServer(_uvicorn_config(state))
@@ -262,25 +218,10 @@ def address_of(config: ServerConfig, listener: socket.socket) -> str:
     return f"{scheme}://{shown}:{listener.getsockname()[1]}{config.root_path}"
 
 
-def run(
-    engine_config: EngineConfig,
-    server_config: ServerConfig,
-    *,
-    metrics: ServerMetrics | None = None,
-    log_format: LogFormat = "plain",
-    on_listening: Callable[[str], None] | None = None,
-) -> None:
+def run(state: ServerState, on_listening: Callable[[str], None] | None = None) -> None:
     """`serve`, in an event loop of its own (uvloop where there is one). Raises as it does."""
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(
-            serve(
-                engine_config,
-                server_config,
-                metrics=metrics,
-                log_format=log_format,
-                on_listening=on_listening,
-            )
-        )
+        runner.run(serve(state, on_listening))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -7,23 +7,23 @@ load, and opens the tokenizer meanwhile.
 import asyncio
 import hashlib
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import quire
 from quire.core.config import EngineConfig
 from quire.core.errors import ConfigError, EngineDeadError, QuireError
+from quire.core.logs import LogFormat
 from quire.core.messages import AbortRequests, AddRequest, StepOutputs
 from quire.core.model_info import ModelInfo
 from quire.engine.frontend import RequestTracker
 from quire.engine.frontend_tokenizer import open_tokenizer
+from quire.engine.remote import RemoteEngine
 from quire.metrics.registry import ServerMetrics
 from quire.server.admission import EngineRoom, FairAdmission
 from quire.server.config import ServerConfig
 from quire.server.dispatch import Dispatcher
 from quire.server.errors import APIError, unavailable
-from quire.server.hooks import EngineCallbacks, EngineFactory
 from quire.server.parsers import OutputParsers, check_parsers, choose_parsers, template_source
 from quire.server.responses_store import ResponseStore
 from quire.structured.check import GrammarChecker
@@ -54,7 +54,8 @@ class ServerState:
     """One server.
 
     Args:
-        engine_factory: makes the engine; it is started by `start`.
+        log_format: of the engine's process; this one's is the caller's.
+        make_engine: `start` starts what it makes.
 
     Raises:
         ConfigError: the options contradict each other, or name what there is not.
@@ -64,9 +65,10 @@ class ServerState:
         self,
         engine_config: EngineConfig,
         server_config: ServerConfig,
-        engine_factory: EngineFactory,
         *,
         metrics: ServerMetrics | None = None,
+        log_format: LogFormat = "plain",
+        make_engine: Callable[..., RemoteEngine] = RemoteEngine,
     ) -> None:
         check_parsers(server_config)
         if engine_config.model.skip_tokenizer_init:
@@ -76,9 +78,15 @@ class ServerState:
         self.metrics = metrics or ServerMetrics(self.model_names[0])
         by_priority = engine_config.scheduler.policy == "priority"
         self.admission = FairAdmission(server_config, self._room, by_priority=by_priority)
-        self.engine = engine_factory(EngineCallbacks(self._on_outputs, self._on_restart, self.fail))
+        self.engine = make_engine(
+            engine_config,
+            on_outputs=self._on_outputs,
+            on_restart=self._on_restart,
+            on_failed=self.fail,
+            stall_timeout=server_config.stall_timeout,
+            log_format=log_format,
+        )
         self.metrics.watch(self.engine, engine_config, lambda: self.admission.num_waiting)
-        self.started_at = time.time()
         # How to end each HTTP request with generations that has not been answered to its end.
         self.open: set[Callable[[Exception], None]] = set()
         self.stopping = False  # SIGTERM came: nothing new is taken

@@ -3,15 +3,27 @@
 before it and the calls beside it."""
 
 import asyncio
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from quire.core.errors import RequestError
-from quire.core.structural_tags import AnyOf, AnyText, Optional, Sequence, Tag
+from quire.core.structural_tags import (
+    AnyOf,
+    AnyText,
+    Const,
+    Format,
+    Grammar,
+    JsonSchema,
+    Optional,
+    Regex,
+    Sequence,
+    Tag,
+    structural_tag,
+)
 from quire.core.structured_outputs import CONSTRAINTS, StructuredOutputsParams
 from quire.server.protocol.common import GenerationBody
 from quire.server.state import Serving
-from quire.structured.tags import after_text, format_of, with_format
+from quire.structured.structural_tag import read_structural_tag
 from quire.text.reasoning.formats import reasoning_format_of
 from quire.text.reasoning.parser import prompt_state
 
@@ -126,3 +138,31 @@ def either(
 ) -> StructuredOutputsParams:
     """One or the other; how JSON is written is the first's to say."""
     return with_format(first, AnyOf([format_of(first), format_of(second)]))
+
+
+def after_text(end: str, params: StructuredOutputsParams) -> StructuredOutputsParams:
+    """The same constraint, beginning only after free text up to `end`."""
+    return with_format(params, Sequence([AnyText(), Const(end), format_of(params)]))
+
+
+def with_format(params: StructuredOutputsParams, outermost: Format) -> StructuredOutputsParams:
+    """Another constraint; how JSON is written stays."""
+    changes: dict[str, Any] = {params.kind: None} | {"structural_tag": structural_tag(outermost)}
+    return replace(params, **changes)
+
+
+def format_of(params: StructuredOutputsParams) -> Format:
+    """A constraint as a format."""
+    value = getattr(params, params.kind)
+    match params.kind:
+        case "json":
+            return JsonSchema(value)
+        case "json_object":
+            return JsonSchema({"type": "object"})
+        case "choice":
+            return AnyOf([Const(text) for text in value])
+        case "regex":
+            return Regex(value)
+        case "grammar":
+            return Grammar(value)
+    return read_structural_tag(value)

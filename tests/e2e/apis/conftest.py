@@ -17,16 +17,15 @@ import json, sys
 from quire.core.config import engine_config
 from quire.server.config import ApiKey, ServerConfig
 from quire.server.run import run
+from quire.server.state import ServerState
 
 options = json.loads(sys.argv[1])
 keys = tuple(ApiKey(f"key{i}", secret) for i, secret in enumerate(options["keys"]))
-run(
-    engine_config(
-        dtype="float32", max_model_len=512, max_num_seqs=16, kv_cache_memory_bytes=32 << 20
-    ),
-    ServerConfig(host="127.0.0.1", port=0, api_keys=keys, max_stored_responses=6),
-    on_listening=lambda address: print(address, flush=True),
+config = engine_config(
+    dtype="float32", max_model_len=512, max_num_seqs=16, kv_cache_memory_bytes=32 << 20
 )
+server = ServerConfig(host="127.0.0.1", port=0, api_keys=keys, max_stored_responses=6)
+run(ServerState(config, server), lambda address: print(address, flush=True))
 """
 
 

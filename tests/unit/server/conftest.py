@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 import quire.boxed
-from quire.core.config import engine_config
+from quire.core.config import EngineConfig, engine_config
 from quire.core.errors import QuireError
 from quire.core.messages import (
     AbortRequests,
@@ -23,7 +23,6 @@ from quire.core.messages import (
 from quire.core.model_info import ModelInfo
 from quire.server.app import create_app
 from quire.server.config import ServerConfig
-from quire.server.hooks import EngineCallbacks
 from quire.server.state import ServerState
 from quire.text.load import TokenizerSource, load_tokenizer
 from quire.text.tokenizer import Tokenizer
@@ -44,7 +43,7 @@ class ScriptedEngine:
 
     num_restarts = num_resumed = num_invalid = 0
 
-    def __init__(self, callbacks: EngineCallbacks, tokenizer: Tokenizer) -> None:
+    def __init__(self, callbacks: SimpleNamespace, tokenizer: Tokenizer) -> None:
         self.callbacks = callbacks
         self.tokenizer = tokenizer
         self.text = "Hello there"
@@ -129,11 +128,11 @@ class Server:
     def __init__(self, tokenizer: Tokenizer, **config: Any) -> None:
         self.engine: ScriptedEngine
 
-        def make(callbacks: EngineCallbacks) -> ScriptedEngine:
-            self.engine = ScriptedEngine(callbacks, tokenizer)
+        def make(_: EngineConfig, **callbacks: Any) -> ScriptedEngine:
+            self.engine = ScriptedEngine(SimpleNamespace(**callbacks), tokenizer)
             return self.engine
 
-        self.state = ServerState(engine_config(), ServerConfig(**config), make)
+        self.state = ServerState(engine_config(), ServerConfig(**config), make_engine=make)
         transport = httpx.ASGITransport(create_app(self.state), raise_app_exceptions=False)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://x")
 

@@ -7,10 +7,16 @@ from typing import Any
 
 import pytest
 
-from quire.server.admission import MIN_RETRY, UNKNOWN_RETRY, EngineRoom, FairAdmission
+from quire.server.admission import (
+    MIN_RETRY,
+    UNKNOWN_RETRY,
+    EngineRoom,
+    FairAdmission,
+    RequestFacts,
+    Seat,
+)
 from quire.server.config import ApiKey, ServerConfig
 from quire.server.errors import TooBusyError
-from quire.server.hooks import Permit, RequestFacts
 
 ALICE, BOB = ApiKey("alice", "a"), ApiKey("bob", "b")
 
@@ -28,7 +34,7 @@ class World:
     def room(self) -> EngineRoom | None:
         return EngineRoom(self.max_num_seqs, self.engine_waits) if self.known else None
 
-    async def admit(self, key: str | None = None, **facts: Any) -> Permit:
+    async def admit(self, key: str | None = None, **facts: Any) -> Seat:
         known = {"num_prompt_tokens": 10, "num_sequences": 1, "max_tokens": 100, "priority": 0}
         return await self.admission.admit(RequestFacts(key=key, **{**known, **facts}))
 
@@ -209,7 +215,7 @@ def test_tokens_per_minute_count_prompt_and_answer() -> None:
 async def _contend(world: World, wanted: dict[str, int], steps: int) -> Counter[str]:
     """Keys that always have requests waiting; the oldest ends each step. Who got in how often."""
     served: Counter[str] = Counter()
-    order: list[tuple[str, Permit]] = []
+    order: list[tuple[str, Seat]] = []
 
     async def client(key: str, tokens: int) -> None:
         while True:

@@ -9,6 +9,7 @@ from quire.core.config import engine_config
 from quire.core.errors import ConfigError
 from quire.server.config import ServerConfig
 from quire.server.run import run
+from quire.server.state import ServerState
 
 
 @pytest.mark.parametrize(
@@ -26,9 +27,9 @@ def test_options_that_cannot_be(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "no.pem").write_text("x")
     with pytest.raises(ConfigError, match=message):
-        run(engine_config(), ServerConfig(host="127.0.0.1", port=0, **options))
+        run(ServerState(engine_config(), ServerConfig(host="127.0.0.1", port=0, **options)))
 
 
 def test_a_server_needs_a_tokenizer() -> None:
     with pytest.raises(ConfigError, match="needs a tokenizer; leave skip_tokenizer_init off"):
-        run(engine_config(skip_tokenizer_init=True), ServerConfig(host="127.0.0.1", port=0))
+        ServerState(engine_config(skip_tokenizer_init=True), ServerConfig())

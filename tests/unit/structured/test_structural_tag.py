@@ -7,8 +7,8 @@ import pytest
 from quire.core import structural_tags as tags
 from quire.core.errors import RequestError
 from quire.core.structured_outputs import StructuredOutputsParams
+from quire.server.structured import after_text
 from quire.structured.check import GrammarChecker
-from quire.structured.tags import after_text
 
 F = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 G = {"type": "object", "properties": {"s": {"enum": ["x", "y"]}}, "required": ["s"]}

@@ -1,4 +1,4 @@
-"""Fields that completions and chat share."""
+"""Fields that completions and chat share, and a body of completions."""
 
 from typing import Any
 
@@ -94,3 +94,13 @@ class GenerationBody(Body):
         return self.include_usage and bool(
             self.stream_options and self.stream_options.continuous_usage_stats
         )
+
+
+class CompletionRequest(GenerationBody):
+    """A plain prompt, or several."""
+
+    prompt: list[int] | list[list[int]] | str | list[str] | None = None
+    max_tokens: int | None = 16
+    echo: bool | None = False
+    logprobs: int | None = None
+    suffix: str | None = None
