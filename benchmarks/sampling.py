@@ -63,7 +63,7 @@ def measure(num_lines: int, vocab_size: int, options: dict, caps: DeviceCaps, op
     sampler = Sampler(vocab_size, num_lines, device, ops)
     tokens = torch.randint(0, vocab_size, (num_lines, CONTEXT + 1), device=device)
     for row in range(num_lines):
-        sampler.start(
+        sampler.rows.start(
             RowStart(
                 row=row,
                 token_ids=range(CONTEXT),

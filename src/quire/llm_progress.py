@@ -30,7 +30,6 @@ class BatchProgress:
         self._input = self._output = 0
 
     def finished(self, num_prompt_tokens: int, num_output_tokens: int) -> None:
-        """One more prompt is done."""
         self._input += num_prompt_tokens
         self._output += num_output_tokens
         if self._bar is not None:

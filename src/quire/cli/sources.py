@@ -32,8 +32,6 @@ def collect(
 
     Args:
         given: the command line's options by name, None where not given.
-        config_file: a YAML file of options.
-        variable: the environment's value of an option.
 
     Raises:
         ConfigError: an unknown name or a wrong value, with the place it comes from.

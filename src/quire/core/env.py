@@ -31,7 +31,6 @@ def log_level() -> str:
 
 
 def debug() -> bool:
-    """QUIRE_DEBUG."""
     value = os.environ.get("QUIRE_DEBUG", "0")
     if value not in ("0", "1", ""):
         raise ConfigError(f"QUIRE_DEBUG must be 0 or 1, got {value!r}")

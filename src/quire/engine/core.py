@@ -138,7 +138,6 @@ class EngineCore:
         return self._pace.left(len(self._in_flight[0][0].rows))
 
     def stats(self) -> EngineStats:
-        """Queue lengths, cache use, counters."""
         return self._scheduler.stats()
 
     def view(self) -> EngineView:

@@ -48,7 +48,6 @@ class RequestTracker:
 
     Args:
         tokenizer: None with `skip_tokenizer_init`: ids in, ids out.
-        info: the engine's model.
         max_logprobs: most log-probabilities a request may ask for; -1 is no limit.
     """
 

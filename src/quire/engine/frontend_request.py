@@ -122,7 +122,6 @@ class TrackedSequence:
         return [position_logprobs(entry, tokenizer) for entry in self._logprobs[start:]]
 
     def output(self, tokenizer: Tokenizer | None) -> CompletionOutput:
-        """Everything so far."""
         return CompletionOutput(
             self.index,
             self.text,
@@ -179,7 +178,6 @@ class TrackedRequest:
             ]
 
     def output(self) -> RequestOutput:
-        """Everything so far."""
         return RequestOutput(
             self.message.request_id,
             self.prompt_text,

@@ -74,7 +74,6 @@ class RemoteEngine:
     """An engine process and its supervision.
 
     Args:
-        config: of the engine.
         on_outputs: called on the loop with what each step gave, and with the error deltas of
             requests that will not be run again: those unfinished at three deaths in a row, or
             all if no engine can be started.
@@ -294,7 +293,6 @@ class RemoteEngine:
 
     @property
     def pid(self) -> int | None:
-        """Of the engine's process, if there is one."""
         return None if self._child is None else self._child.pid
 
     @property

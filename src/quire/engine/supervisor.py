@@ -20,7 +20,6 @@ class StepWatch:
     There is a timer only while there is work: nothing wakes an idle front end.
 
     Args:
-        timeout: seconds.
         on_stall: called with the age when it has reached `timeout`.
     """
 
@@ -35,7 +34,6 @@ class StepWatch:
         self._timer: asyncio.TimerHandle | None = None
 
     def sent(self) -> None:
-        """A request has been handed to the engine."""
         self._num_sent += 1
         if self._since is None:
             self._since = self._clock()
@@ -43,7 +41,6 @@ class StepWatch:
             self._look_again(self._timeout)
 
     def stepped(self, outputs: StepOutputs) -> None:
-        """A step's results have arrived."""
         stats = outputs.stats
         pending = stats.num_running or stats.num_waiting or outputs.num_received < self._num_sent
         self._since = self._clock() if pending else None
@@ -98,7 +95,6 @@ class Backoff:
         self._num_failed = 0
 
     def ready(self) -> None:
-        """An engine has become ready."""
         self._ready_since = self._clock()
         self._num_failed = 0
 

@@ -92,32 +92,19 @@ def reference_ops(reason: str) -> Ops:
 
 def torch_ops(reason: str) -> Ops:
     """Torch's own fused operations where the reference would be slow."""
-    plain = f"reference: vectorised as it stands; {reason}"
-    return Ops(
-        rms_norm=norm_reference.rms_norm,
-        add_rms_norm=norm_reference.add_rms_norm,
-        prepare_qkv=qkv_reference.prepare_qkv,
+    plain = reference_ops(f"vectorised as it stands; {reason}")
+    reasons = {
+        "attention": f"torch: gathered pages through torch's fused attention; {reason}",
+        "linear": f"torch: its own matmul, on weights dequantized for it; {reason}",
+        "experts": f"torch: one matmul per expert in use; {reason}",
+        "sample": f"torch: sorts and draws noise only where a row asks for it; {reason}",
+    }
+    return replace(
+        plain,
         attention=torch_attention.attention,
-        linear=matmul_reference.linear,
-        lookup=lookup_reference.lookup,
-        gated_act=activation_reference.gated_act,
         experts=torch_experts.experts,
         sample=torch_sample.sample,
-        stage=stage_reference.stage,
-        append=stage_reference.append,
-        reasons={
-            "rms_norm": plain,
-            "add_rms_norm": plain,
-            "prepare_qkv": plain,
-            "attention": f"torch: gathered pages through torch's fused attention; {reason}",
-            "linear": f"torch: its own matmul, on weights dequantized for it; {reason}",
-            "lookup": plain,
-            "gated_act": plain,
-            "experts": f"torch: one matmul per expert in use; {reason}",
-            "sample": f"torch: sorts and draws noise only where a row asks for it; {reason}",
-            "stage": plain,
-            "append": plain,
-        },
+        reasons=plain.reasons | reasons,
     )
 
 

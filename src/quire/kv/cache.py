@@ -82,7 +82,6 @@ class KVCache:
 
     @property
     def num_free(self) -> tuple[int, ...]:
-        """Free pages of each group."""
         return tuple(pool.num_free for pool in self.pools)
 
     @property

@@ -39,11 +39,9 @@ class PagePool:
         return 1.0 - len(self._free) / self.num_pages
 
     def ref_count(self, page_id: int) -> int:
-        """How many page tables hold the page."""
         return self._refs[page_id]
 
     def is_findable(self, page_id: int) -> bool:
-        """Whether `lookup` can find the page."""
         return self._hashes[page_id] is not None
 
     def count_free(self, page_ids: Iterable[int]) -> int:

@@ -41,7 +41,6 @@ class PlainMlp(nn.Module):
 
 
 def make_mlp(recipe: MlpRecipe, hidden: int, make: Maker) -> GatedMlp | PlainMlp:
-    """The dense MLP of `recipe`."""
     return (GatedMlp if recipe.gated else PlainMlp)(recipe, hidden, make)
 
 

@@ -5,23 +5,15 @@ their last byte.
 """
 
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
 from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from quire.metrics import buckets
 from quire.metrics.instruments import Instruments
 
 EXCLUDED = frozenset(("/metrics", "/health", "/ready", "/load", "/ping", "/version"))
 _METHODS = frozenset(("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"))
-
-# ASGI's own types: a scope and its messages are JSON-like mappings.
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class HttpMetrics:
@@ -52,7 +44,6 @@ class HttpMetrics:
     def observe(
         self, handler: str, method: str, status: int, seconds: float, received: int, sent: int
     ) -> None:
-        """One answered request."""
         method = method if method in _METHODS else "OTHER"
         self._requests.labels(handler, method, f"{status // 100}xx").value += 1
         self._request_size.labels(handler).observe(received)
@@ -64,7 +55,7 @@ class HttpMetrics:
 class HttpMetricsMiddleware:
     """Wraps an ASGI app; put it outermost, so that refused requests count too."""
 
-    def __init__(self, app: App, metrics: HttpMetrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
         self._app = app
         self._metrics = metrics
 

@@ -103,7 +103,6 @@ class Family(Generic[Child]):
 
     Args:
         metric: prometheus_client's class of such a family.
-        make: makes a child.
         fixed: labels that every sample carries, with their values.
     """
 

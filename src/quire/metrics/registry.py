@@ -17,6 +17,7 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.metrics_core import Metric
+from starlette.types import ASGIApp
 
 from quire.core.config import EngineConfig
 from quire.core.messages import EngineStats, StepOutputs
@@ -24,7 +25,7 @@ from quire.engine.frontend_request import TrackedRequest
 from quire.engine.remote import EngineState, RemoteEngine
 from quire.metrics.families import ServerFamilies
 from quire.metrics.finished import FinishedRequest
-from quire.metrics.http import App, HttpMetrics, HttpMetricsMiddleware
+from quire.metrics.http import HttpMetrics, HttpMetricsMiddleware
 from quire.metrics.instruments import Instruments
 from quire.metrics.usage import KeyUsage
 
@@ -72,7 +73,6 @@ class ServerMetrics:
         prefix: str = "quire",
         max_model_len: int | None = None,
         *,
-        engine: str = "0",
         max_key_names: int = MAX_KEY_NAMES,
         cpu_seconds: Callable[[], float] = time.process_time,
     ) -> None:
@@ -80,7 +80,7 @@ class ServerMetrics:
         self.stats = IDLE
         self.request_listeners: list[RequestListener] = []
         self.step_listener: Callable[[], None] = lambda: None
-        self.wrappers: list[Callable[[App], App]] = []
+        self.wrappers: list[Callable[[ASGIApp], ASGIApp]] = []
         self._cpu_seconds = cpu_seconds
         self._cpu_seen = 0.0  # at the last step
         self._step_prompt = self._step_generated = 0  # tokens since the last step began
@@ -89,7 +89,7 @@ class ServerMetrics:
         self._num_queued: Callable[[], int] = lambda: 0
         self._knows_model = False
         self._num_unfinished = 0
-        self._instruments = Instruments(prefix + ":", {"model_name": model_name, "engine": engine})
+        self._instruments = Instruments(prefix + ":", {"model_name": model_name, "engine": "0"})
         self._made = ServerFamilies(self._instruments)
         self._usage = KeyUsage(self._instruments, max_key_names)
         if max_model_len is not None:
@@ -101,7 +101,7 @@ class ServerMetrics:
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
 
-    def wrap(self, app: App) -> App:
+    def wrap(self, app: ASGIApp) -> ASGIApp:
         """The app with its HTTP requests counted, and whatever else listens to them."""
         for wrapper in self.wrappers:
             app = wrapper(app)

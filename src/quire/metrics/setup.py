@@ -11,9 +11,6 @@ from quire.metrics.tracing import TraceContextMiddleware, Tracer
 def make_metrics(model_name: str, config: ObservabilityConfig) -> ServerMetrics:
     """Metrics, with the request log, the status line and the tracer attached as asked for.
 
-    Args:
-        model_name: the first served name.
-
     Raises:
         ConfigError: the prefix, or OpenTelemetry is not installed.
     """

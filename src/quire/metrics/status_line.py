@@ -25,9 +25,7 @@ class StatusLine:
 
     Args:
         metrics: whose figures they are; call `step` after each of its steps.
-        interval: seconds.
         call_later: the running event loop's, unless a test brings a clock of its own.
-        clock: seconds, monotonic.
     """
 
     def __init__(
@@ -46,7 +44,6 @@ class StatusLine:
         self._since = (0.0, 0.0, 0.0, 0, 0)  # time, prompt, generated, queries, hits
 
     def step(self) -> None:
-        """A step was made."""
         self._stepped = True
         if self._timer is None:
             self._since = self._now()

@@ -8,9 +8,10 @@ import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from starlette.types import ASGIApp, Receive, Scope, Send
+
 from quire.core.errors import ConfigError
 from quire.metrics.finished import FinishedRequest
-from quire.metrics.http import App, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -26,7 +27,7 @@ _HEADERS: ContextVar[dict[str, str]] = ContextVar("quire_trace_headers")
 class TraceContextMiddleware:
     """Notes each request's `traceparent`, so that its span joins the caller's trace."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,7 +89,6 @@ class Tracer:
             self._headers[request_id] = headers
 
     def finished(self, done: FinishedRequest) -> None:
-        """Make the span of an ended request."""
         end = time.time_ns()
         # Malformed headers: a new trace.
         context = self._propagator.extract(self._headers.pop(done.request_id, {}))

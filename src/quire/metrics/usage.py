@@ -16,7 +16,6 @@ class KeyUsage:
     """Counters by key name.
 
     Args:
-        instruments: where the families are made.
         max_names: names told apart; those that come later are counted together as "other".
     """
 
@@ -43,7 +42,6 @@ class KeyUsage:
         self._names: set[str] = set()
 
     def finished(self, request: FinishedRequest) -> None:
-        """Count a request that has ended, however it ended."""
         name = request.key_name or NO_KEY
         if name not in self._names and len(self._names) >= self._max_names:
             name = OTHER

@@ -39,7 +39,6 @@ class FallbackModel(nn.Module):
     """A transformers causal language model under the model protocol.
 
     Args:
-        recipe: from `fallback_recipe`.
         model: transformers' module on its device, built with the `quire_paged` attention.
         ops: the device's ops; attention and KV writes are used.
     """

@@ -40,7 +40,6 @@ class KVPlan:
 
 
 def pages_for(tokens: int, page_size: int) -> int:
-    """Pages that hold `tokens` tokens."""
     return -(-tokens // page_size)
 
 

@@ -50,7 +50,7 @@ class DecodeCalls:
         parts = None if ops.decode is None else model.parts()
         if ops.decode is None or parts is None:
             return None
-        n = sampler.numbers()
+        n = sampler.rows.numbers()
         numbers = n.temperature, n.top_p, n.min_p, n.seed, n.top_k
         tensors = RowTensors(rows.tokens, rows.page_tables, rows.page_size, *numbers)
         call = ops.decode(parts, caches, tensors, rows.tokens.shape[0])
@@ -64,7 +64,7 @@ class DecodeCalls:
         call.step[:, :count] = plan.rows, plan.num_computed
         if plan.pages:
             call.new_pages[:, :count] = new_pages_of(plan, len(call.new_pages))
-        self._sampler.refresh()
+        self._sampler.rows.refresh()
         token_ids = call.run(count)
         if self._sampler.draws_all(plan.rows):
             return DecodeOutput(token_ids, None)

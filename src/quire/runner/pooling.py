@@ -56,7 +56,6 @@ class Pooler:
             self._rows[start.row] = (start.pooling, start.num_prompt_tokens)
 
     def release(self, row: int) -> None:
-        """The sequence gives its row up."""
         self._rows.pop(row, None)
         self._partial.pop(row, None)
 

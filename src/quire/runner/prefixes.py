@@ -31,7 +31,6 @@ class Prefixes:
         self._groups: tuple[PrefixGroup, ...] = ()
 
     def update(self, plan: StepPlan) -> None:
-        """Take note of a step's new pages."""
         for delta in plan.pages:
             ids = delta.page_ids
             self._pages[delta.row, delta.column : delta.column + len(ids)] = ids

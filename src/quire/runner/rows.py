@@ -78,7 +78,6 @@ class DeviceStep:
     """A step on the device.
 
     Args:
-        inputs: what the model takes.
         sample_rows: [S'] host int32, rows that sample in this step.
         sample_lines: plan index of each of them.
         sample_tokens: int32, see `HostStep.by_sample`.

@@ -43,7 +43,6 @@ class Runner:
     Args:
         model: a Decoder or FallbackModel: `forward(inputs, kv)` and `logits(hidden)`.
         caches: per layer (keys, values), each [N, K, P, D].
-        rows: the persistent device rows.
         pool: replay steps as CUDA graphs of this pool, where there are any for them.
         prompt_tokens: of the largest step with prompts that is to be such a graph.
     """
@@ -100,17 +99,17 @@ class Runner:
 
     def _submit(self, plan: StepPlan) -> StepTicket:
         for row in plan.released:
-            self._sampler.release(row)
+            self._sampler.rows.release(row)
             self._pooler.release(row)
             self._starts.pop(row, None)
         for start in plan.starts:
             if start.pooling is None:
-                self._sampler.start(start)
+                self._sampler.rows.start(start)
             else:
                 self._pooler.start(start)
             self._starts[start.row] = start
         for index, mask in plan.masks.items():
-            self._sampler.set_mask(plan.rows[index], mask)
+            self._sampler.rows.set_mask(plan.rows[index], mask)
         drawn = self._in_one_call(plan)
         if drawn is not None:
             sample_lines = [line for line, samples in enumerate(plan.samples) if samples]
@@ -155,8 +154,8 @@ class Runner:
         and runs nothing of it."""
         assert self._pool is not None
         for start in plan.starts:
-            self._sampler.start(start)
-        self._sampler.refresh()
+            self._sampler.rows.start(start)
+        self._sampler.rows.refresh()
         with self._pool.compiler.listing():  # of which `list_decode_kernels` tells
             step = self._rows.apply(plan)
 
@@ -192,11 +191,9 @@ class Runner:
 
     @property
     def is_capturing(self) -> bool:
-        """Whether another thread captures a graph now."""
         return self._captures is not None and self._captures.busy
 
     def close(self) -> None:
-        """Wait for the threads; no step may follow."""
         if self._captures is not None:
             self._captures.close()
         if self._pool is not None:

@@ -22,7 +22,6 @@ class StepTicket:
     """The device's side of a step. `result()` waits for it; before that nothing blocks.
 
     Args:
-        plan: the step.
         sample_lines: plan index of each sampled line.
         output: what the sampler said, None where nothing was sampled.
         sampled: its token ids [S'] int64 on the host, valid once `event` is reached.
@@ -40,7 +39,6 @@ class StepTicket:
     event: Event
 
     def ready(self) -> bool:
-        """Whether `result()` would return at once."""
         return self.event.ready()
 
     def result(self) -> StepResult:

@@ -188,7 +188,6 @@ class _Sizes:
         max_model_len: int,
         capture_peak: int,
     ) -> Runner:
-        """A runner on these caches."""
         compiler = self.compiler
         return Runner(
             model,

@@ -22,7 +22,6 @@ def check_params(
     """Refuse token ids outside [0, vocab_size) and more log-probabilities than are allowed.
 
     Args:
-        params: one request's parameters.
         vocab_size: V, the width of the model's logits.
         max_logprobs: most log-probabilities per position; -1 is no limit.
         bad_words_ids: `params.bad_words` as the front end tokenized them.

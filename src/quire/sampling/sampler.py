@@ -26,7 +26,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from quire.core.plan import RowStart
 from quire.kernels.table import Ops
 from quire.sampling.batch import SamplingBatch
 from quire.sampling.logprobs import LogprobTensors, pick, prompt_logprobs, raw_logprobs
@@ -57,50 +56,23 @@ class SamplerOutput:
 
 
 class Sampler:
-    """Samples for the rows of one runner.
-
-    Args:
-        vocab_size: V.
-        num_rows: R.
-        device: where logits and token ids live.
-        ops: `sample` is used.
-    """
+    """Samples for the R rows of one runner, whose parameters are in `rows`."""
 
     def __init__(self, vocab_size: int, num_rows: int, device: torch.device, ops: Ops) -> None:
         self.vocab_size = vocab_size
         self._device = device
         self._ops_sample = ops.sample
-        self._table = RowTable(vocab_size, num_rows, device)
+        self.rows = RowTable(vocab_size, num_rows, device)
         self._batch: SamplingBatch | None = None
         self._batch_version = -1
 
-    def start(self, start: RowStart) -> None:
-        """A sequence takes a row: remember its parameters. Uploads nothing yet."""
-        self._table.start(start)
-
-    def release(self, row: int) -> None:
-        """The sequence gives its row up."""
-        self._table.release(row)
-
-    def set_mask(self, row: int, mask: np.ndarray) -> None:
-        """What a row with a grammar may sample next: [ceil(V / 32)] int32, see `token_mask`."""
-        self._table.set_mask(row, mask)
-
-    def refresh(self) -> None:
-        """Make `numbers` and `gather` right."""
-        self._table.refresh()
-
     def draws_all(self, rows: Sequence[int]) -> bool:
         """Whether `draw` is all that `rows` need; else it takes `sample`."""
-        return self._table.special.isdisjoint(rows)
-
-    def numbers(self) -> RowNumbers:
-        """See `RowTable.numbers`."""
-        return self._table.numbers()
+        return self.rows.special.isdisjoint(rows)
 
     def host_numbers(self, rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, ...]:
         """See `RowTable.host_numbers`."""
-        return self._table.host_numbers(rows)
+        return self.rows.host_numbers(rows)
 
     def draw(self, logits: Tensor, numbers: DrawNumbers) -> Tensor:
         """Temperature, filters and the draw alone, what a CUDA graph can hold, of logits [S, V],
@@ -109,7 +81,7 @@ class Sampler:
 
     def draw_rows(self, logits: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
         """`draw` for `rows` [S] int32 on the device, at positions [S] int64."""
-        return self._draw_lines(logits, self._table.gather(rows), positions)
+        return self._draw_lines(logits, self.rows.gather(rows), positions)
 
     def _draw_lines(self, logits: Tensor, n: RowNumbers, positions: Tensor) -> Tensor:
         numbers = n.temperature, n.top_k, n.top_p, n.min_p, n.seed, positions
@@ -148,7 +120,7 @@ class Sampler:
             logits = logits.float().contiguous()  # the sparse changes index it flat
         if batch.masked:
             lines, masked_rows = batch.masked
-            masks = self._table.mask.device_masks().index_select(0, masked_rows)
+            masks = self.rows.mask.device_masks().index_select(0, masked_rows)
             apply_masks(logits, lines, masks, MAX_ELEMENTS)
         if batch.banned_sequences:
             batch.banned_sequences.apply(logits, positions, tokens)
@@ -179,12 +151,12 @@ class Sampler:
         batch = self._batch
         if (
             batch is not None
-            and self._batch_version == self._table.version
+            and self._batch_version == self.rows.version
             and batch.rows.tobytes() == rows.tobytes()
         ):
             return batch
-        self._batch = SamplingBatch(self._table, rows)
-        self._batch_version = self._table.version
+        self._batch = SamplingBatch(self.rows, rows)
+        self._batch_version = self.rows.version
         return self._batch
 
 

@@ -57,7 +57,6 @@ class Scheduler:
         policy: "fcfs", or "priority" (lower numbers first, then by arrival).
         chunked_prefill: False admits a prompt only when the step's budget takes all that is left
             of it; the budget must then be at least `max_model_len`.
-        clock: seconds, monotonic.
         grammars: for requests with structured outputs; without it they end with an error.
 
     Raises:
@@ -177,7 +176,6 @@ class Scheduler:
 
     @property
     def has_waiting(self) -> bool:
-        """Whether a sequence waits to be started."""
         return self._waiting.head() is not None
 
     # --- planning ---
@@ -461,7 +459,6 @@ class Scheduler:
     # --- watching ---
 
     def stats(self) -> EngineStats:
-        """Numbers for metrics and progress bars."""
         num_running = len(self._running.sequences)
         return EngineStats(
             num_running=num_running,
@@ -474,7 +471,6 @@ class Scheduler:
         )
 
     def view(self) -> EngineView:
-        """The moment, for people."""
         live = (seq for sequences in self._requests.values() for seq in sequences.values())
         waiting = (seq for seq in live if seq.status is SequenceStatus.WAITING)
         return engine_view(self._cache, self._running.sequences, waiting, self.stats())

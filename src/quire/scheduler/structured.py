@@ -76,7 +76,6 @@ class StructuredSequences:
         return was_held
 
     def held(self) -> Iterable[Sequence]:
-        """Those held."""
         return [self._sequences[state] for state in self._held]
 
     def forget(self, state: GrammarState) -> None:
@@ -92,6 +91,5 @@ class StructuredSequences:
             self._grammars.wait(timeout)
 
     def close(self) -> None:
-        """End the threads."""
         if self._grammars is not None:
             self._grammars.close()

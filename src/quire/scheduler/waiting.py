@@ -33,7 +33,6 @@ class WaitingQueue:
         return heap[0][1] if heap else None
 
     def pop(self) -> Sequence:
-        """Remove what `head` returned."""
         return heapq.heappop(self._heap)[1]
 
     def __iter__(self) -> Iterator[Sequence]:

@@ -104,7 +104,6 @@ class AnswerFacts:
 
 
 def count_body(prompt: int, completion: int) -> dict[str, int]:
-    """The three counts."""
     return {
         "prompt_tokens": prompt,
         "total_tokens": prompt + completion,

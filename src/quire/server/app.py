@@ -47,7 +47,6 @@ class QuireApp(FastAPI):
         await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
-        """The document; made once."""
         if self.openapi_schema is None:
             document = super().openapi()
             for path in document.get("paths", {}).values():
@@ -61,7 +60,6 @@ class QuireApp(FastAPI):
 
 
 def create_app(state: ServerState) -> FastAPI:
-    """The application of one server."""
     config = state.config
     app = QuireApp(
         title="Quire",

@@ -103,7 +103,6 @@ class ChatStream:
         )
 
     def events(self) -> AsyncIterator[bytes]:
-        """Every chunk, and `[DONE]`."""
         return chunk_events(
             self._job,
             self._shape.facts,

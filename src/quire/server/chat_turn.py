@@ -36,7 +36,6 @@ class Part:
         return "".join(self._pieces)
 
     def add(self, text: str) -> None:
-        """More of it."""
         self._pieces.append(text)
 
 
@@ -72,7 +71,6 @@ class PartReader:
         return made
 
     def finish(self) -> list[PartEvent]:
-        """Close what is open."""
         made: list[PartEvent] = []
         if self._open is not None:
             made.append(PartEvent("close", self._open))
@@ -140,7 +138,6 @@ class ChatTurn:
         return self._piece(self.sequence.text, len(self.sequence.token_ids), True)
 
     def counts(self) -> TurnCounts:
-        """So far."""
         request = self.job.requests[0]
         return TurnCounts(
             prompt=len(request.message.prompt_token_ids),

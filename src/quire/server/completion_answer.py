@@ -88,7 +88,6 @@ class CompletionAnswer:
     # --- streamed ---
 
     def events(self, job: Job) -> AsyncIterator[bytes]:
-        """Every chunk, and `[DONE]`."""
         return chunk_events(job, self._facts, self._head, self._chunk)
 
     def _chunk(self, index: int, update: Update) -> bytes:

@@ -200,7 +200,6 @@ class Dispatcher:
 
     @property
     def num_unfinished(self) -> int:
-        """Requests the engine still works on."""
         return len(self._generations)
 
 

@@ -81,7 +81,6 @@ class APIError(QuireError):
         self.retry_after = retry_after
 
     def body(self) -> dict[str, Any]:
-        """The JSON body."""
         error = {
             "message": self.message,
             "type": self.kind,
@@ -91,7 +90,6 @@ class APIError(QuireError):
         return {"error": error}
 
     def anthropic_body(self) -> dict[str, Any]:
-        """The JSON body of the messages API."""
         kind = _ANTHROPIC_TYPES.get(self.status, "api_error")
         return {"type": "error", "error": {"type": kind, "message": self.message}}
 
@@ -128,12 +126,10 @@ def refused(name: str, remedy: str = "leave it out") -> APIError:
 
 
 def unavailable(message: str, retry_after: float) -> APIError:
-    """Not now."""
     return APIError(503, message, "ServiceUnavailableError", retry_after=retry_after)
 
 
 def deadline_passed(seconds: float) -> APIError:
-    """The request's time is over."""
     return APIError(
         504,
         f"The request's deadline passed after {seconds:g} s;"

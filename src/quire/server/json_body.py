@@ -18,7 +18,6 @@ def encode_json(value: Any) -> bytes:
 
 
 def json_response(value: Any, headers: dict[str, str] | None = None) -> Response:
-    """A 200 with this body."""
     return Response(encode_json(value), 200, headers, "application/json")
 
 

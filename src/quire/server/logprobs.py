@@ -19,7 +19,6 @@ class TokenWriter:
     as_ids: bool = False
 
     def text(self, token_id: int) -> str:
-        """One token alone."""
         if self.as_ids:
             return f"token_id:{token_id}"
         return self.tokenizer.token_text(token_id)

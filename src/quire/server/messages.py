@@ -75,7 +75,6 @@ class MessageAnswer:
         return self._message()
 
     async def events(self) -> AsyncIterator[bytes]:
-        """Every event of a stream."""
         yield _encoded({"type": "message_start", "message": self._message()}) + _PING
         async for piece in self._turn.pieces():
             made = self._blocks.add(piece)

@@ -122,7 +122,6 @@ def _tool(tool: Mapping[str, Any], index: int) -> dict[str, Any]:
 
 
 def _thinking(body: Conversation) -> dict[str, Any]:
-    """How much to think."""
     fields: dict[str, Any] = {}
     if body.thinking is not None:
         given = (body.model_extra or {}).get("chat_template_kwargs")
@@ -134,7 +133,6 @@ def _thinking(body: Conversation) -> dict[str, Any]:
 
 
 def _form(body: Conversation) -> dict[str, Any]:
-    """The answer's form."""
     wanted = body.output_format or (body.output_config and body.output_config.format)
     if not wanted:
         return {}

@@ -23,11 +23,9 @@ class ContentBlocks:
         self._reader = PartReader()
 
     def add(self, piece: Piece) -> list[EventBody]:
-        """More of the turn: its events."""
         return [made for event in self._reader.feed(piece.events) for made in _events(event)]
 
     def finish(self) -> list[EventBody]:
-        """The end: its events."""
         return [made for event in self._reader.finish() for made in _events(event)]
 
     def blocks(self) -> list[dict[str, Any]]:

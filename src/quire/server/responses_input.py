@@ -47,7 +47,6 @@ def chat_request(body: ResponsesRequest, items: Sequence[Item]) -> ChatCompletio
 
 
 def input_items(body: ResponsesRequest) -> list[Item]:
-    """The body's own input as items."""
     if isinstance(body.input, str):
         return [{"type": "message", "role": "user", "content": body.input}]
     if not body.input:

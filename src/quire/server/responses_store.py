@@ -20,7 +20,6 @@ class StoredResponse:
     Args:
         body: the answer as it is now.
         items: the whole conversation, this turn's input and output included.
-        input_items: this turn's input.
         owner: the API key's name.
         task: what makes it, while it runs in the background.
     """

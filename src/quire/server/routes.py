@@ -54,7 +54,6 @@ GENERATION_ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 def state_of(http: Request) -> ServerState:
-    """The server a request came to."""
     state: ServerState = http.app.state.quire
     return state
 

@@ -19,12 +19,10 @@ KEEP_ALIVE = b": keep-alive\n\n"
 
 
 def event(body: bytes) -> bytes:
-    """One unnamed event."""
     return b"data: " + body + b"\n\n"
 
 
 def named_event(name: str, body: bytes) -> bytes:
-    """One event with a name."""
     return b"event: " + name.encode() + b"\ndata: " + body + b"\n\n"
 
 

@@ -152,7 +152,6 @@ def with_format(params: StructuredOutputsParams, outermost: Format) -> Structure
 
 
 def format_of(params: StructuredOutputsParams) -> Format:
-    """A constraint as a format."""
     value = getattr(params, params.kind)
     match params.kind:
         case "json":

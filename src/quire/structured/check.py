@@ -79,13 +79,7 @@ def _choice(choices: list[str], writer: LarkWriter) -> str:
 
 
 class GrammarChecker:
-    """Says whether constraints are grammars, and remembers those that are. Threads may share it.
-
-    Args:
-        special_tokens: their texts.
-        vocab_size: token ids from here on are none of the model's.
-        remember: how many.
-    """
+    """Says whether constraints are grammars, and remembers those that are. Threads may share it."""
 
     def __init__(
         self, special_tokens: Iterable[str], vocab_size: int = 0, remember: int = 256

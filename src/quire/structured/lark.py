@@ -32,7 +32,6 @@ class LarkWriter:
     Args:
         special_tokens: text of a special token -> its id. Such a token is never text to the
             grammar, so a literal that holds one asks for the token itself.
-        style: how JSON is written.
     """
 
     def __init__(self, special_tokens: Mapping[str, int], style: JsonStyle) -> None:

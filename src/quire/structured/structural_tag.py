@@ -100,7 +100,6 @@ class _Expressions:
         self._writer = writer
 
     def of(self, format_: Format) -> str:
-        """Any format."""
         writer = self._writer
         match format_:
             case AnyText():

@@ -153,7 +153,6 @@ def make_detokenizer(
 
 
 def _last_kept(ids: Sequence[int], skipped: frozenset[int]) -> list[int]:
-    """The last few ids that are not skipped, in order."""
     kept: list[int] = []
     for token_id in reversed(ids):
         if token_id not in skipped:

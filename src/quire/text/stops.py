@@ -48,7 +48,6 @@ class StopMatcher:
         return shown
 
     def finish(self) -> str:
-        """What was held back, when the text ends without a match."""
         shown, self._held = self._held, ""
         return shown
 

@@ -36,7 +36,6 @@ class Tokenizer:
     """Encode and decode. `backend` is a `tokenizers.Tokenizer`, or None for a Python tokenizer.
 
     Args:
-        facts: see `TokenizerFacts`.
         backend: a `tokenizers.Tokenizer` without truncation and padding; owned by this object.
         slow: a `transformers` tokenizer that has no such backend.
         load_hf: makes a `transformers` tokenizer for callers that ask for one.

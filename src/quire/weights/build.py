@@ -101,10 +101,8 @@ def build_model(
     Args:
         directory: the folder of config.json; weights not in it yet are downloaded.
         hf_config: the parsed config.json.
-        ops: the device's ops.
         max_len: the longest sequence the model will be given.
         dtype: of parameters and activations.
-        progress: see `ProgressOption`.
         scale_cache: take the checkpoint's scales of keys and values over.
 
     Raises:

@@ -74,8 +74,8 @@ def test_a_graph_is_fed_what_the_eager_step_would_be() -> None:
     lines = Lines(rows, 8, CAPS)
     sampler = Sampler(131, 4, torch.device("cpu"), reference_ops("test"))
     drawn = SamplingParams(temperature=0.5, top_k=7, top_p=0.25, min_p=0.125)
-    sampler.start(RowStart(2, [], 600, drawn, -5, ()))
-    sampler.start(RowStart(0, [], 7, SamplingParams(temperature=0), 3, ()))
+    sampler.rows.start(RowStart(2, [], 600, drawn, -5, ()))
+    sampler.rows.start(RowStart(0, [], 7, SamplingParams(temperature=0), 3, ()))
     for _ in range(2):  # a bucket is used again
         numbers = sampler.host_numbers(decode_plan().rows)
         assert lines.upload(decode_plan(), numbers, CAPS).tolist() == [2, 0]
@@ -352,7 +352,7 @@ def test_a_prompt_graph_is_fed_the_step_and_nothing_else() -> None:
     rows = make_rows()
     lines = PromptLines(rows, 64, CAPS, [100, 100])
     sampler = Sampler(131, 4, torch.device("cpu"), reference_ops("test"))
-    sampler.start(RowStart(2, [1], 1, SamplingParams(temperature=0.5, seed=9), 0, ()))
+    sampler.rows.start(RowStart(2, [1], 1, SamplingParams(temperature=0.5, seed=9), 0, ()))
     windows = [group.window for group in GROUPS]
     for plan in (*plans, plans[0]):  # a longer step leaves nothing behind
         expected = make_rows().apply(plan)

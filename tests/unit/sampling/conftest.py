@@ -113,7 +113,7 @@ class Harness:
         self.requests[row] = request
         known = request.prompt + request.output
         self.tokens[row, : len(known)] = torch.tensor(known)
-        self.sampler.start(
+        self.sampler.rows.start(
             RowStart(
                 row=row,
                 token_ids=known,
@@ -127,7 +127,7 @@ class Harness:
 
     def release(self, row: int) -> None:
         del self.requests[row]
-        self.sampler.release(row)
+        self.sampler.rows.release(row)
 
     def step(
         self, logits: Tensor, rows: list[int], max_position: int | None = None

@@ -268,7 +268,7 @@ def test_the_device_is_never_waited_for(harness, request_of):
     bench = harness(V, 32)
     for row in range(32):
         bench.start(row, _random_request(rng, request_of))
-    features = {bit: (bench.sampler._table.features & bit).any() for bit in Feature if bit.value}
+    features = {bit: (bench.sampler.rows.features & bit).any() for bit in Feature if bit.value}
     features.pop(Feature.PROCESSORS)
     assert all(features.values()), features
     bench.sampler._ops_sample = lambda logits, *_: logits.argmax(-1)

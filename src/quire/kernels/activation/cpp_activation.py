@@ -12,11 +12,9 @@ ACTIVATIONS = {None: 0, "silu": 1, "gelu": 2, "gelu_tanh": 3, "relu": 4, "relu2"
 
 
 def gated_act_of(library: Library) -> GatedAct:
-    """The op with the library's kernel."""
     kernel = library.kernel("gated_act", POINTER, POINTER, *[SIZE] * 5)
 
     def gated_act(x: Tensor, activation: str) -> Tensor:
-        """As `reference.gated_act`."""
         if x.dtype not in KERNEL_DTYPES:
             return reference.gated_act(x, activation)
         assert x.stride(1) == 1, "a token's gate and up must be contiguous"

@@ -49,7 +49,6 @@ class _Decoder(ctypes.Structure):
 
 
 def decode_of(library: Library) -> Decode:
-    """The op with the library's kernel."""
     kernel = library.kernel("decode", POINTER, POINTER, SIZE)
 
     def decode(
@@ -119,11 +118,9 @@ def _working_memory(parts: DecoderParts, most: int) -> dict[str, Tensor]:
 
 
 def append_of(library: Library) -> Append:
-    """The op `append` with the library's kernel."""
     kernel = library.kernel("append", *[POINTER] * 4, *[SIZE] * 2)
 
     def append(tokens: Tensor, rows: Tensor, seq_lens: Tensor, sampled: Tensor) -> None:
-        """As `reference.append`."""
         given = (tokens, rows, seq_lens.long(), sampled)
         kernel(*[x.data_ptr() for x in given], rows.shape[0], tokens.stride(0))
 

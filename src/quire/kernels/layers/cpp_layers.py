@@ -53,7 +53,6 @@ class BatchStruct(ctypes.Structure):
 
 
 def layers_of(library: Library) -> Layers:
-    """The op with the library's kernel."""
     kernel = library.kernel("layers", POINTER, SIZE, *[POINTER] * 7, SIZE, SIZE)
 
     def layers(parts: Sequence[LayerParts], caches: Sequence[LayerCache]) -> RunLayers | None:

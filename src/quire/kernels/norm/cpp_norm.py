@@ -9,11 +9,9 @@ from quire.platform.native import FLOAT, KERNEL_DTYPES, POINTER, SIZE, Library
 
 
 def norms_of(library: Library) -> tuple[RmsNorm, AddRmsNorm]:
-    """The ops `rms_norm` and `add_rms_norm` with the library's kernel."""
     kernel = library.kernel("rms_norm", *[POINTER] * 5, *[SIZE] * 3, FLOAT, FLOAT, SIZE)
 
     def rms_norm(x: Tensor, weight: Tensor, eps: float, weight_offset: float) -> Tensor:
-        """As `reference.rms_norm`."""
         if x.dtype not in KERNEL_DTYPES or weight.dtype != x.dtype:
             return reference.rms_norm(x, weight, eps, weight_offset)
         if x.dim() != 2 or x.stride(1) != 1:
@@ -30,7 +28,6 @@ def norms_of(library: Library) -> tuple[RmsNorm, AddRmsNorm]:
     def add_rms_norm(
         x: Tensor, residual: Tensor, weight: Tensor, eps: float, weight_offset: float
     ) -> tuple[Tensor, Tensor]:
-        """As `reference.add_rms_norm`."""
         if x.dtype not in KERNEL_DTYPES or not x.dtype == weight.dtype == residual.dtype:
             return reference.add_rms_norm(x, residual, weight, eps, weight_offset)
         rows, size = x.shape

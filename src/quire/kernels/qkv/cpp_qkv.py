@@ -10,7 +10,6 @@ from quire.platform.native import FLOAT, KERNEL_DTYPES, POINTER, SIZE, Library
 
 
 def prepare_qkv_of(library: Library) -> PrepareQKV:
-    """The op with the library's kernel."""
     kernel = library.kernel("prepare_qkv", *[POINTER] * 10, *[SIZE] * 12, FLOAT, FLOAT, SIZE)
 
     def prepare_qkv(
@@ -24,7 +23,6 @@ def prepare_qkv_of(library: Library) -> PrepareQKV:
         v_pages: Tensor,
         slots: Tensor,
     ) -> None:
-        """As `reference.prepare_qkv`."""
         weights = () if norm is None else (norm.q_weight, norm.k_weight)
         if q.dtype not in KERNEL_DTYPES or any(x.dtype != q.dtype for x in (*weights, k_pages)):
             reference.prepare_qkv(q, k, v, norm, rope, positions, k_pages, v_pages, slots)

@@ -8,7 +8,6 @@ from quire.platform.native import KERNEL_DTYPES, POINTER, SIZE, Library
 
 
 def sample_of(library: Library) -> Sample:
-    """The op with the library's kernel."""
     kernel = library.kernel("sample", *[POINTER] * 8, *[SIZE] * 4)
 
     def sample(
@@ -20,7 +19,6 @@ def sample_of(library: Library) -> Sample:
         seed: Tensor,
         positions: Tensor,
     ) -> Tensor:
-        """As `reference.sample`."""
         rows, size = logits.shape
         if logits.dtype not in KERNEL_DTYPES:
             logits = logits.float()

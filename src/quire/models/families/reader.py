@@ -61,7 +61,6 @@ class Reader:
         return self.get(key) is not None
 
     def fail(self, what: str) -> UnsupportedModelError:
-        """The error to raise for this config."""
         return UnsupportedModelError(f"config.json of {self.architecture}: {what}")
 
     def integer(self, key: str, default: int | None = None, *, low: int = 1) -> int:
@@ -81,14 +80,12 @@ class Reader:
         return float(value)
 
     def positive(self, key: str, default: float | None = None) -> float:
-        """A number above 0."""
         value = self.number(key, default)
         if value <= 0:
             raise self._wrong(key, value, "a number above 0")
         return value
 
     def boolean(self, key: str, default: bool) -> bool:
-        """true or false."""
         value = self._required(key, default)
         if not isinstance(value, bool):
             raise self._wrong(key, value, "true or false")
@@ -130,7 +127,6 @@ class Reader:
         return {k: v for k, v in value.items() if v is not None}
 
     def activation(self, key: str, default: str) -> Activation:
-        """One of the known activation functions."""
         value = self._required(key, default)
         if value not in ACTIVATIONS:
             raise self.fail(f"'{self.word(key)}' is {value!r}; supported: {', '.join(ACTIVATIONS)}")

@@ -88,7 +88,6 @@ class ScoreRequest(PoolingBody):
 
     @property
     def sides(self) -> tuple[list[str], list[str]]:
-        """Both sides as lists."""
         ((first, second),) = self._given()
         return _listed(first), _listed(second)
 
@@ -110,7 +109,6 @@ class RerankRequest(PoolingBody):
 
     @property
     def texts(self) -> list[str]:
-        """The documents' texts."""
         return [d if isinstance(d, str) else d.text for d in self.documents]
 
 

@@ -54,5 +54,4 @@ class ResponsesRequest(Body):
 
     @property
     def wants_logprobs(self) -> bool:
-        """Log-probabilities of the answer's tokens."""
         return "message.output_text.logprobs" in (self.include or []) or bool(self.top_logprobs)

@@ -21,13 +21,11 @@ class ResponseParser:
         self._tools = tools
 
     def feed(self, text: str) -> list[Event]:
-        """What is certain once this text has come; may be empty."""
         if self._reasoning is None or self._reasoning.in_content:
             return self._content(text)
         return self._split(self._reasoning.feed(text))
 
     def finish(self) -> list[Event]:
-        """What was held back. Nothing may be fed afterwards."""
         events = [] if self._reasoning is None else self._split(self._reasoning.finish())
         return events if self._tools is None else [*events, *self._tools.finish()]
 
