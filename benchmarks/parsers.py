@@ -14,8 +14,7 @@ from typing import Protocol
 import quire.boxed
 from quire.text.detokenizer import make_detokenizer
 from quire.text.load import TokenizerSource, load_tokenizer
-from quire.text.reasoning.parser import make_reasoning_parser
-from quire.text.reasoning.response import ResponseParser
+from quire.text.reasoning.parser import ResponseParser, make_reasoning_parser
 from quire.text.tools.events import Event
 from quire.text.tools.parser import make_tool_parser
 

@@ -363,10 +363,9 @@ class LLM:
         """Check all prompts, then compute their vectors."""
         self._live()
         each = one_or_many(prompts)
+        all_params = _for_each(params, len(each), "pooling_params")
         requests = []
-        for index, (prompt, given) in enumerate(
-            zip(each, _for_each(params, len(each), "pooling_params"))
-        ):
+        for index, (prompt, given) in enumerate(zip(each, all_params)):
             wanted = dataclasses.replace(given or PoolingParams(), task=task)
             if truncate is not None:
                 wanted = dataclasses.replace(wanted, truncate_prompt_tokens=truncate)

@@ -32,6 +32,16 @@ _RANGES: tuple[tuple[str, float, float, bool], ...] = (  # name, from, to, whole
     ("prompt_logprobs", -1, ANY, True),
     ("truncate_prompt_tokens", -1, ANY, True),
 )
+# What a model may bring defaults of.
+WITH_DEFAULTS = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+)
 _MAY_BE_NONE = ("seed", "max_tokens", "logprobs", "prompt_logprobs", "truncate_prompt_tokens")
 
 # (token ids so far, logits [V]) -> logits [V]; or with the prompt's ids first.

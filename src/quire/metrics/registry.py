@@ -23,11 +23,10 @@ from quire.core.config import EngineConfig
 from quire.core.messages import EngineStats, StepOutputs
 from quire.engine.frontend_request import TrackedRequest
 from quire.engine.remote import EngineState, RemoteEngine
-from quire.metrics.families import ServerFamilies
+from quire.metrics.families import KeyUsage, ServerFamilies
 from quire.metrics.finished import FinishedRequest
 from quire.metrics.http import HttpMetrics, HttpMetricsMiddleware
 from quire.metrics.instruments import Instruments
-from quire.metrics.usage import KeyUsage
 
 MAX_KEY_NAMES = 64
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

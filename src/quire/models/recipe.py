@@ -64,8 +64,6 @@ class AttentionRecipe:
     """Softmax attention over pages.
 
     `qk_norm_scope`: "head" normalises each head's D values, "all" the whole projection (OLMo-2).
-    `kind` leaves room for latent attention and state-space layers, which bring their own
-    cache spec.
     """
 
     num_heads: int
@@ -79,8 +77,6 @@ class AttentionRecipe:
     softcap: float | None = None
     qk_norm: NormRecipe | None = None
     qk_norm_scope: Literal["head", "all"] = "head"
-    sinks: bool = False
-    kind: Literal["softmax"] = "softmax"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ Imports no torch. One asyncio thread runs all of it.
     job.py              one HTTP request's generations, from admission to the last byte
     protocol/           what a request body may hold
     params.py, prompts.py    bodies to sampling parameters and token ids
-    chat*.py, completion*.py, models.py, tokenize.py, health.py, page.py    the endpoints
+    chat*.py, completions.py, models.py, tokenize.py, health.py, page.py    the endpoints
     sse.py, json_body.py     bytes
     errors.py, access.py     what can go wrong
 """

@@ -13,8 +13,7 @@ from quire.server.chat_tools import ToolUse
 from quire.server.logprobs import chat_logprobs
 from quire.server.protocol.chat import ChatCompletionRequest
 from quire.server.state import ServerState
-from quire.text.reasoning.parser import make_reasoning_parser
-from quire.text.reasoning.response import ResponseParser
+from quire.text.reasoning.parser import ResponseParser, make_reasoning_parser
 from quire.text.tools.events import ContentDelta, Event, ReasoningDelta, ToolCallStart
 
 

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from quire.core.errors import RequestError
-from quire.core.sampling_params import RepetitionDetection, SamplingParams
+from quire.core.sampling_params import WITH_DEFAULTS, RepetitionDetection, SamplingParams
 from quire.server.config import ServerConfig
 from quire.server.errors import APIError, bad_field, refused
 from quire.server.protocol.common import GenerationBody, RepetitionBody
@@ -34,17 +34,6 @@ _REMEDIES = {
     "functions": "use tools",
     "function_call": "use tool_choice",
 }
-
-# Sampling fields that fall back to the model's own defaults, then to SamplingParams'.
-_DEFAULTED = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "repetition_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-)
 
 
 def check_body(body: GenerationBody, config: ServerConfig, num_prompts: int = 1) -> None:
@@ -133,7 +122,7 @@ def sampling_params(
             f"temperature must be in [0, {MAX_TEMPERATURE:g}]", "temperature", body.temperature
         )
     chosen: dict[str, Any] = {}
-    for name in _DEFAULTED:
+    for name in WITH_DEFAULTS:
         value = getattr(body, name)
         if value is None:
             value = defaults.get(name)

@@ -13,18 +13,8 @@ from typing import Any
 from quire.core.config import ModelConfig
 from quire.core.errors import ConfigError, ModelNotFoundError, UnsupportedModelError
 from quire.core.pooling_params import Pooling
+from quire.core.sampling_params import WITH_DEFAULTS
 from quire.models.families import FAMILIES, architecture_of
-
-# SamplingParams fields that a generation_config.json may set, and what says "off" there.
-_DEFAULTS = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "repetition_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-)
 
 _MODE = "pooling_mode_"
 
@@ -63,7 +53,7 @@ class HFConfig:
         """Sampling defaults the model asks for, by SamplingParams' names."""
         given = {
             name: value
-            for name in _DEFAULTS
+            for name in WITH_DEFAULTS
             if isinstance(value := self.generation.get(name), int | float)
             and not isinstance(value, bool)
         }
@@ -96,8 +86,8 @@ def sampling_defaults(config: ModelConfig, hf: HFConfig) -> dict[str, float | in
             )
     overrides = config.override_generation_config or {}
     for name, value in overrides.items():
-        if name not in (*_DEFAULTS, "max_new_tokens", "do_sample"):
-            known = ", ".join((*_DEFAULTS, "max_new_tokens"))
+        if name not in (*WITH_DEFAULTS, "max_new_tokens", "do_sample"):
+            known = ", ".join((*WITH_DEFAULTS, "max_new_tokens"))
             raise ConfigError(
                 f"override_generation_config: {name} is no sampling default; known: {known}"
             )

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from quire.models.count import count_parameters
 from quire.models.families import recipe_from_config
 from quire.models.recipe import MoeRecipe
+from quire.models.show import count_parameters
 
 LLAMA3_SCALING = {
     "factor": 8.0,

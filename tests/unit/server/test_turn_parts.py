@@ -3,7 +3,7 @@
 import pytest
 
 from quire.server.chat_turn import Piece
-from quire.server.messages_output import ContentBlocks
+from quire.server.messages import ContentBlocks
 from quire.server.responses_output import OutputItems
 from quire.text.tools.events import (
     ContentDelta,

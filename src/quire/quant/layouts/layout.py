@@ -13,38 +13,30 @@ class Layout(Protocol):
     @property
     def shape(self) -> tuple[int, int]:
         """(out, in)."""
-        ...
 
     @property
     def dtype(self) -> torch.dtype:
         """Of the weight it stands for, and of the activations."""
-        ...
 
     @classmethod
     def empty(cls, outputs: int, inputs: int, dtype: torch.dtype, device: torch.device) -> Self:
         """Undefined values, to be filled."""
-        ...
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything held, by the names of the layer's parameters."""
-        ...
 
     def staging(self) -> Tensor | None:
         """[out, in] of the layout's own memory, if it has that: where what becomes the argument of
         `fill` may be made."""
-        ...
 
     def fill(self, dense: Tensor) -> None:
         """Convert `dense` [out, in], on the same device, into the tensors in place."""
-        ...
 
     def dequantize(self) -> Tensor:
         """[out, in] in `dtype`: the weight that the tensors stand for."""
-        ...
 
     def rows(self, ids: Tensor) -> Tensor:
         """[n, in] in `dtype`: those rows of the weight."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

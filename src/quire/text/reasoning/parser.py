@@ -7,10 +7,13 @@ model from thinking.
 """
 
 import re
+from collections.abc import Iterable
+from itertools import chain
 from typing import Literal
 
 from quire.text.reasoning.formats import ReasoningFormat, reasoning_format_of
-from quire.text.tools.events import ContentDelta, ReasoningDelta, ReasoningEvent
+from quire.text.tools.events import ContentDelta, Event, ReasoningDelta, ReasoningEvent
+from quire.text.tools.parser import ToolParser
 from quire.text.tools.reader import partial_tail
 
 # What the prompt ends with: an open tag, a closed one, or neither.
@@ -133,3 +136,38 @@ def prompt_state(prompt: str, name: str, continued: str = "") -> PromptState:
     if tail.endswith(begins):
         return "open"
     return "closed" if tail.endswith(ends) else "absent"
+
+
+class ResponseParser:
+    """Either parser may be missing; without both, all text is content.
+
+    Feed one response, then `finish`. A tool call inside the reasoning is reasoning.
+    """
+
+    __slots__ = ("_reasoning", "_tools")
+
+    def __init__(self, reasoning: ReasoningParser | None, tools: ToolParser | None) -> None:
+        self._reasoning = reasoning
+        self._tools = tools
+
+    def feed(self, text: str) -> list[Event]:
+        if self._reasoning is None or self._reasoning.in_content:
+            return self._content(text)
+        return self._split(self._reasoning.feed(text))
+
+    def finish(self) -> list[Event]:
+        events = [] if self._reasoning is None else self._split(self._reasoning.finish())
+        return events if self._tools is None else [*events, *self._tools.finish()]
+
+    def _split(self, events: Iterable[ReasoningEvent]) -> list[Event]:
+        return list(
+            chain.from_iterable(
+                self._content(event.text) if isinstance(event, ContentDelta) else (event,)
+                for event in events
+            )
+        )
+
+    def _content(self, text: str) -> list[Event]:
+        if self._tools is not None:
+            return [*self._tools.feed(text)]
+        return [ContentDelta(text)] if text else []

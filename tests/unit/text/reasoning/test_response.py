@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quire.text.reasoning.parser import make_reasoning_parser
-from quire.text.reasoning.response import ResponseParser
+from quire.text.reasoning.parser import ResponseParser, make_reasoning_parser
 from quire.text.tools.events import ParsedText, ToolCall, assemble
 from quire.text.tools.parser import make_tool_parser
 
