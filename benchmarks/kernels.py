@@ -23,7 +23,7 @@ import triton
 from quire.kernels.attention.parts import plan_parts
 from quire.kernels.batch import AttentionBatch
 from quire.kernels.select import triton_ops
-from quire.kernels.table import Ops, Rope
+from quire.kernels.table import DrawNumbers, Ops, Rope
 from quire.quant.layouts.layout import Dense
 from quire.quant.layouts.per_channel import Fp8Channel
 
@@ -285,8 +285,7 @@ def sample_cases(ops: Ops) -> Iterator[Case]:
     for rows in (1, 64, 256):
         logits = randn(rows, vocab_size, dtype=torch.float32) * 3
         for name, (temperature, top_k, top_p) in settings.items():
-            arguments = (
-                logits,
+            numbers = DrawNumbers(
                 torch.full((rows,), temperature, device="cuda"),
                 torch.full((rows,), top_k, dtype=torch.int32, device="cuda"),
                 torch.full((rows,), top_p, device="cuda"),
@@ -297,7 +296,7 @@ def sample_cases(ops: Ops) -> Iterator[Case]:
             yield Case(
                 "sample",
                 f"[{rows}, {vocab_size}] {name}",
-                lambda a=arguments: ops.sample(*a),
+                lambda x=logits, n=numbers: ops.sample(x, n),
                 logits.nbytes,
                 baseline=(lambda x=logits: x.sort(dim=-1)) if "top" in name else None,
             )

@@ -91,7 +91,7 @@ async def live(num_sequences: int) -> None:
     trips = []
     for _ in range(CALLS):
         start = time.perf_counter()
-        await engine.call("stats")
+        await engine.view()
         trips.append((time.perf_counter() - start) * 1e6)
     print(f"round trip to the idle engine: median {statistics.median(trips):.0f} µs")
     await engine.shutdown()

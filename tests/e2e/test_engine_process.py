@@ -22,8 +22,8 @@ import zmq
 
 import quire.boxed
 from quire.core.config import EngineConfig, engine_config
-from quire.core.errors import CheckpointError, EngineDeadError, ModelNotFoundError, RequestError
-from quire.core.messages import AbortRequests, AddRequest, EngineStats, StepOutputs
+from quire.core.errors import CheckpointError, EngineDeadError, ModelNotFoundError
+from quire.core.messages import AbortRequests, AddRequest, StepOutputs
 from quire.core.sampling_params import SamplingParams
 from quire.engine.client import InProcessEngine
 from quire.engine.frontend import RequestTracker
@@ -201,15 +201,11 @@ def test_same_tokens_as_in_one_process_and_idle_costs_nothing(
         assert await front.finished() == first(6, undisturbed)
         assert engine.last_step_age() is None
 
-        stats = await engine.call("stats")
-        assert isinstance(stats, EngineStats)
+        stats = (await engine.view()).stats
         assert (stats.num_running, stats.num_waiting) == (0, 0)
         assert stats.num_steps >= LENGTH
         assert engine.stats is not None
         assert engine.stats.num_steps == stats.num_steps
-        assert await engine.call("reset_prefix_cache") is True
-        with pytest.raises(RequestError, match="did you mean 'stats'"):
-            await engine.call("stat")
 
         assert engine.pid is not None
         pids = (engine.pid, os.getpid())
@@ -259,7 +255,7 @@ def test_kill_9_changes_no_token(reference: InProcessEngine, undisturbed: Tokens
             if kills == 2:
                 front.submit(3)  # while there is none
                 with pytest.raises(EngineDeadError, match="restarting"):
-                    await engine.call("stats")
+                    await engine.view()
             await engine.wait_ready()
             assert engine.num_restarts == kills
         assert await front.finished() == undisturbed
@@ -326,7 +322,7 @@ def test_a_stuck_engine_is_replaced(reference: InProcessEngine, undisturbed: Tok
         stuck = engine.pid
         os.kill(stuck, signal.SIGSTOP)
         stopped = time.perf_counter()
-        call = asyncio.create_task(engine.call("stats"))
+        call = asyncio.create_task(engine.view())
         while engine.state is EngineState.READY:
             await asyncio.sleep(0.01)
         assert 0.4 < time.perf_counter() - stopped < 5.0
@@ -340,8 +336,8 @@ def test_a_stuck_engine_is_replaced(reference: InProcessEngine, undisturbed: Tok
         assert engine.num_restarts == 1
         # Nothing waits for one that does not answer.
         os.kill(engine.pid, signal.SIGSTOP)
-        with pytest.raises(TimeoutError, match=r"did not answer stats within 0\.1 s"):
-            await engine.call("stats", timeout=0.1)
+        with pytest.raises(TimeoutError, match=r"did not answer within 0\.1 s"):
+            await engine.view(timeout=0.1)
         began = time.perf_counter()
         await engine.shutdown(0.2)
         assert time.perf_counter() - began < 2.0

@@ -197,6 +197,7 @@ PROCESSES = (
     + """
 from quire.kernels import compiling
 from quire.kernels.sample.triton_sample import sample
+from quire.kernels.table import DrawNumbers
 
 if __name__ == "__main__":
     driver.set_active(Driver())
@@ -204,7 +205,8 @@ if __name__ == "__main__":
     compiler, ones = Compiler(detect("cpu")), torch.ones(4)
     numbers = torch.zeros(4, dtype=torch.int64)
     with compiler.listing() as listed:
-        sample(torch.zeros(4, 100), ones, numbers.int(), ones, ones, numbers, numbers)
+        drawn = DrawNumbers(ones, numbers.int(), ones, ones, numbers, numbers)
+        sample(torch.zeros(4, 100), drawn)
         fill[1,](ones, SIZE=4)  # which no process can import
     found = {}
     def note(*, src, cache_hit, **_):

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from quire.kernels.sample import noise
 from quire.kernels.sample.reference import keep
-from quire.kernels.table import Ops
+from quire.kernels.table import DrawNumbers, Ops
 
 INF, NAN = float("inf"), float("nan")
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Arguments of `sample`, in order."""
+    """The logits and the numbers of `sample`, in order."""
 
     logits: Tensor
     temperature: Tensor
@@ -28,7 +28,8 @@ class Rows:
     positions: Tensor
 
     def run(self, ops: Ops) -> Tensor:
-        return ops.sample(*(getattr(self, field.name) for field in fields(self)))
+        logits, *numbers = (getattr(self, field.name) for field in fields(self))
+        return ops.sample(logits, DrawNumbers(*numbers))
 
     def take(self, index: Tensor) -> "Rows":
         return Rows(*(getattr(self, field.name)[index] for field in fields(self)))

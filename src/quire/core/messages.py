@@ -7,8 +7,6 @@ To the engine go `ToEngine`, and come back `FromEngine`, each decoded by its typ
 (`engine.wire`): a message of any other shape is not one.
 """
 
-from typing import Literal
-
 import msgspec
 
 from quire.core.model_info import ModelInfo
@@ -69,7 +67,7 @@ class SequenceDelta(msgspec.Struct, array_like=True, gc=False):
     num_preemptions: int = 0  # of the sequence, with its last delta
 
 
-class EngineStats(msgspec.Struct, tag="stats"):
+class EngineStats(msgspec.Struct):
     """The engine's state after a step, for metrics and progress bars."""
 
     num_running: int
@@ -117,7 +115,7 @@ class PoolView(msgspec.Struct):
     cells: list[int]
 
 
-class EngineView(msgspec.Struct, tag="view"):
+class EngineView(msgspec.Struct):
     """The engine at one moment, between two steps."""
 
     stats: EngineStats
@@ -129,23 +127,17 @@ class EngineView(msgspec.Struct, tag="view"):
 # --- what only an engine in another process needs ---
 
 
-ControlMethod = Literal["reset_prefix_cache", "stats", "view"]
-ControlResult = bool | EngineStats | EngineView
-
-
-class Control(msgspec.Struct, tag="control"):
-    """Ask the engine for something that is not a request. Answered, between two steps, by the
-    `ControlReply` of the same number."""
+class AskView(msgspec.Struct, tag="ask_view"):
+    """Show the engine. Answered, between two steps, by the `ViewReply` of the same number."""
 
     number: int
-    method: ControlMethod
 
 
-class ControlReply(msgspec.Struct, tag="reply"):
-    """The answer: whether the prefix cache was reset, the stats or the view."""
+class ViewReply(msgspec.Struct, tag="view"):
+    """The answer."""
 
     number: int
-    result: ControlResult
+    view: EngineView
 
 
 class Stop(msgspec.Struct, tag="stop"):
@@ -176,5 +168,5 @@ class EngineError(msgspec.Struct, tag="error"):
     message: str
 
 
-ToEngine = AddRequest | AbortRequests | Control | Stop
-FromEngine = StepOutputs | Hello | LoadProgress | Ready | EngineError | ControlReply
+ToEngine = AddRequest | AbortRequests | AskView | Stop
+FromEngine = StepOutputs | Hello | LoadProgress | Ready | EngineError | ViewReply

@@ -25,10 +25,7 @@ from quire.core.logs import configure_logging
 from quire.core.messages import (
     AbortRequests,
     AddRequest,
-    Control,
-    ControlMethod,
-    ControlReply,
-    ControlResult,
+    AskView,
     EngineError,
     Hello,
     LoadProgress,
@@ -36,6 +33,7 @@ from quire.core.messages import (
     StepOutputs,
     Stop,
     ToEngine,
+    ViewReply,
 )
 from quire.engine.link import Link
 from quire.engine.wire import Launch
@@ -105,19 +103,10 @@ class Loop:
                     logger.warning("engine: dropped a request: %s", error)
             case AbortRequests():
                 self._engine.abort(message)
-            case Control(number, method):
-                self._link.send(ControlReply(number, self._answer(method)))
+            case AskView(number):
+                self._link.send(ViewReply(number, self._engine.view()))
             case Stop():
                 self._stopped = True
-
-    def _answer(self, method: ControlMethod) -> ControlResult:
-        match method:
-            case "reset_prefix_cache":
-                return self._engine.reset_prefix_cache()
-            case "stats":
-                return self._engine.stats()
-            case "view":
-                return self._engine.view()
 
 
 class LoadReport:

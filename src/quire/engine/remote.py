@@ -12,23 +12,20 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import get_args
 
 import zmq
 
 from quire.core import errors
 from quire.core.config import EngineConfig
-from quire.core.errors import EngineDeadError, QuireError, RequestError, nearest
+from quire.core.errors import EngineDeadError, QuireError
 from quire.core.logs import LogFormat
 from quire.core.messages import (
     AbortRequests,
     AddRequest,
-    Control,
-    ControlMethod,
-    ControlReply,
-    ControlResult,
+    AskView,
     EngineError,
     EngineStats,
+    EngineView,
     FromEngine,
     Hello,
     LoadProgress,
@@ -36,6 +33,7 @@ from quire.core.messages import (
     SequenceDelta,
     StepOutputs,
     Stop,
+    ViewReply,
 )
 from quire.core.model_info import ModelInfo
 from quire.engine.child import Child
@@ -47,8 +45,7 @@ from quire.engine.wire import encode_to_engine
 logger = logging.getLogger("quire")
 
 STALL_TIMEOUT = 120.0  # seconds
-CALL_TIMEOUT = 10.0
-CONTROLS: dict[str, ControlMethod] = {name: name for name in get_args(ControlMethod)}
+VIEW_TIMEOUT = 10.0
 _ERRORS = {
     kind.__name__: kind
     for kind in vars(errors).values()
@@ -117,7 +114,7 @@ class RemoteEngine:
         self._child: Child | None = None
         self._num_children = self._num_invalid = 0
         self._last_words: EngineError | None = None
-        self._calls: dict[int, asyncio.Future[ControlResult]] = {}
+        self._calls: dict[int, asyncio.Future[EngineView]] = {}
         self._num_calls = 0
         self._changed = asyncio.Event()  # of the state; a new one each time
         self._stopping = asyncio.Event()
@@ -265,16 +262,13 @@ class RemoteEngine:
         """Stop sequences and free their pages. Those already finished are ignored."""
         self._submissions.abort(request)
 
-    async def call(self, method: str, *, timeout: float = CALL_TIMEOUT) -> object:
-        """Ask the engine; answered between two steps.
+    async def view(self, *, timeout: float = VIEW_TIMEOUT) -> EngineView:
+        """The engine as it is between two steps.
 
         Raises:
-            RequestError: there is no such call.
             EngineDeadError: it is not ready, or died meanwhile.
             TimeoutError: no answer within `timeout` seconds.
         """
-        if method not in CONTROLS:
-            raise RequestError(f"no control call '{method}'{nearest(method, CONTROLS)}", "method")
         self._refuse_if_over()
         if self._child is None or self.state is not EngineState.READY:
             raise EngineDeadError(f"the engine is {self.state.value}; ask again when it is ready")
@@ -282,10 +276,10 @@ class RemoteEngine:
         number = self._num_calls
         reply = self._calls[number] = asyncio.get_running_loop().create_future()
         try:
-            self._child.send(Control(number, CONTROLS[method]))
+            self._child.send(AskView(number))
             return await asyncio.wait_for(reply, timeout)
         except TimeoutError:
-            raise TimeoutError(f"the engine did not answer {method} within {timeout:g} s") from None
+            raise TimeoutError(f"the engine did not answer within {timeout:g} s") from None
         finally:
             del self._calls[number]
 
@@ -324,10 +318,10 @@ class RemoteEngine:
                 self._on_outputs(message)
                 if self._submissions.watching:
                     self._submissions.saw(message.deltas)
-            case ControlReply(number, result):
+            case ViewReply(number, view):
                 future = self._calls.get(number)
                 if future is not None and not future.done():  # else the caller has left
-                    future.set_result(result)
+                    future.set_result(view)
             case LoadProgress():
                 self.progress = message
             case Ready(info):

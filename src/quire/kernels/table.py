@@ -7,6 +7,7 @@ P tokens per page, L rope table length.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -72,10 +73,21 @@ GatedAct = Callable[[Tensor, str], Tensor]
 # experts(x [T, E], expert_ids [T, k] int64, expert_weights [T, k], gate_up [X, 2F, E],
 #   down [X, E, F], activation) -> [T, E]
 Experts = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, str], Tensor]
-# sample(logits [S, V], temperature [S], top_k [S] int32 (0 off), top_p [S], min_p [S],
-#   seed [S] int64, positions [S] int64) -> token ids [S] int64, -1 where a row is not a number
-Sample = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
+
+class DrawNumbers(NamedTuple):
+    """How the tokens of S rows are drawn, [S] each."""
+
+    temperature: Tensor  # fp32, as are top_p and min_p
+    top_k: Tensor  # int32; 0 is off
+    top_p: Tensor  # 1 is off
+    min_p: Tensor  # 0 is off
+    seed: Tensor  # int64
+    positions: Tensor  # int64
+
+
+# sample(logits [S, V], numbers) -> token ids [S] int64, -1 where a row is not a number
+Sample = Callable[[Tensor, DrawNumbers], Tensor]
 # stage(tokens [R, L] int32, page_table [R, M] int32, rows [S] int32, seq_lens [S] int32,
 #   new_pages [S] int32, token_ids [S] int64, positions [S] int64, slots [S] int64, page_size)
 #   -> None; fills the last three for sequences of one query each

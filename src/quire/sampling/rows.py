@@ -16,6 +16,7 @@ from torch import Tensor
 
 from quire.core.plan import RowStart
 from quire.core.sampling_params import SamplingParams
+from quire.kernels.table import DrawNumbers as DrawNumbers
 from quire.sampling.bias import ALWAYS
 from quire.sampling.logprobs import resolve_k
 from quire.sampling.processors import Processor, processors_of
@@ -68,17 +69,6 @@ class RowNumbers(NamedTuple):
     seed: Tensor
     top_k: Tensor
     num_prompt_tokens: Tensor
-
-
-class DrawNumbers(NamedTuple):
-    """What `ops.sample` wants to know of S lines, [S] each, in its order and dtypes."""
-
-    temperature: Tensor
-    top_k: Tensor
-    top_p: Tensor
-    min_p: Tensor
-    seed: Tensor
-    positions: Tensor
 
 
 DRAW_DTYPES = (

@@ -77,15 +77,15 @@ class Sampler:
     def draw(self, logits: Tensor, numbers: DrawNumbers) -> Tensor:
         """Temperature, filters and the draw alone, what a CUDA graph can hold, of logits [S, V],
         which are left as they are."""
-        return self._ops_sample(logits, *numbers)
+        return self._ops_sample(logits, numbers)
 
     def draw_rows(self, logits: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
         """`draw` for `rows` [S] int32 on the device, at positions [S] int64."""
         return self._draw_lines(logits, self.rows.gather(rows), positions)
 
     def _draw_lines(self, logits: Tensor, n: RowNumbers, positions: Tensor) -> Tensor:
-        numbers = n.temperature, n.top_k, n.top_p, n.min_p, n.seed, positions
-        return self._ops_sample(logits, *numbers)
+        numbers = DrawNumbers(n.temperature, n.top_k, n.top_p, n.min_p, n.seed, positions)
+        return self._ops_sample(logits, numbers)
 
     def sample(
         self,

@@ -52,7 +52,7 @@ async def live(http: Request) -> Response:
     state = state_of(http)
     serving = state.serving
     try:
-        view = await state.engine.call("view", timeout=_VIEW_TIMEOUT)
+        view = await state.engine.view(timeout=_VIEW_TIMEOUT)
     except (EngineDeadError, TimeoutError):
         serving = None
     if serving is None:

@@ -28,16 +28,10 @@ class HFConfig:
     Args:
         config: config.json; of a model that wraps a supported decoder, its text part.
         generation: generation_config.json, empty if there is none.
-        wrapper: the architecture around the text part, None if there is none.
     """
 
     config: dict[str, Any]
     generation: dict[str, Any]
-    wrapper: str | None = None
-
-    @property
-    def architecture(self) -> str:
-        return architecture_of(self.config)
 
     def eos_token_ids(self) -> tuple[int, ...]:
         """Every id that ends a sequence, generation_config's first, without repeats."""
@@ -133,27 +127,26 @@ def read_hf_config(directory: Path) -> HFConfig:
             f"{directory}/config.json is missing or empty; give the folder of a transformers model"
         )
     generation = _read_json(directory / "generation_config.json")
-    text, wrapper = _text_part(config)
+    text = _text_part(config)
     architecture_of(text)
-    return HFConfig(text, generation, wrapper)
+    return HFConfig(text, generation)
 
 
-def _text_part(config: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
-    """The config of the decoder inside a multi-modal wrapper, where there is a recipe for it."""
+def _text_part(config: dict[str, Any]) -> dict[str, Any]:
+    """Of a multi-modal wrapper around a decoder that there is a recipe for, the decoder's."""
     text = config.get("text_config")
     named = config.get("architectures") or [config.get("model_type")]
     if not isinstance(text, dict) or named[0] in FAMILIES:
-        return config, None
+        return config
     try:
         architecture = architecture_of(text)
     except UnsupportedModelError:
-        return config, None
+        return config
     if architecture not in FAMILIES:
-        return config, None
+        return config
     inherited = ("tie_word_embeddings", "torch_dtype", "dtype", "eos_token_id")
     part = {key: config[key] for key in inherited if key in config} | text
-    part["architectures"] = [architecture]
-    return part, str(named[0])
+    return part | {"architectures": [architecture]}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

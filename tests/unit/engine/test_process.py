@@ -15,8 +15,7 @@ from quire.core.errors import EngineDeadError, InsufficientMemoryError, RequestE
 from quire.core.messages import (
     AbortRequests,
     AddRequest,
-    Control,
-    ControlReply,
+    AskView,
     EngineStats,
     EngineView,
     FromEngine,
@@ -25,6 +24,7 @@ from quire.core.messages import (
     StepOutputs,
     Stop,
     ToEngine,
+    ViewReply,
 )
 from quire.core.sampling_params import SamplingParams
 from quire.engine.client import InProcessEngine
@@ -78,9 +78,6 @@ class Script:
 
     def view(self) -> EngineView:
         return EngineView(self.stats(), [PoolView(2, 1, [0, 2])], [], [])
-
-    def reset_prefix_cache(self) -> bool:
-        return not self.left
 
     def shutdown(self) -> None:
         self.left.clear()
@@ -183,11 +180,8 @@ def test_steps_say_how_many_requests_were_received(peer: Peer, script: Script) -
         seen += outputs.deltas
     assert outputs.num_received == 2
     assert [d.token_ids for d in seen] == [[5]] * 3
-    peer.send(Control(1, "stats"), Control(2, "reset_prefix_cache"))
-    assert peer.receive() == ControlReply(1, script.stats())
-    assert peer.receive() == ControlReply(2, True)
-    peer.send(Control(3, "view"))
-    assert peer.receive() == ControlReply(3, script.view())
+    peer.send(AskView(3))
+    assert peer.receive() == ViewReply(3, script.view())
 
 
 @pytest.mark.usefixtures("loop")

@@ -10,18 +10,20 @@ from quire.core.errors import RequestError
 from quire.core.messages import (
     AbortRequests,
     AddRequest,
-    Control,
-    ControlReply,
+    AskView,
     EngineError,
     EngineStats,
+    EngineView,
     FromEngine,
     Hello,
     LoadProgress,
+    PoolView,
     Ready,
     SequenceDelta,
     StepOutputs,
     Stop,
     ToEngine,
+    ViewReply,
 )
 from quire.core.model_info import ModelInfo
 from quire.core.plan import TokenLogprobs
@@ -77,7 +79,7 @@ def request(params: SamplingParams, **fields: object) -> AddRequest:
         request(SamplingParams(n=3)),
         request(SamplingParams(), pooling=PoolingParams(pooling="mean", dimensions=8)),
         AbortRequests("r", [1]),
-        Control(7, "stats"),
+        AskView(7),
         Stop(),
     ],
 )
@@ -112,8 +114,7 @@ def test_to_the_engine(message: ToEngine) -> None:
         LoadProgress("loading weights", 0.25),
         Ready(INFO),
         EngineError("ConfigError", "no"),
-        ControlReply(7, STATS),
-        ControlReply(8, True),
+        ViewReply(7, EngineView(STATS, [PoolView(2, 1, [0, 2])], [], [])),
     ],
 )
 def test_from_the_engine(message: FromEngine) -> None:

@@ -14,6 +14,7 @@ from quire.core.plan import RowStart
 from quire.core.sampling_params import SamplingParams
 from quire.kernels.sample import reference
 from quire.kernels.select import select_ops
+from quire.kernels.table import DrawNumbers
 from quire.platform.detect import detect
 from quire.sampling.sampler import Sampler, SamplerOutput
 
@@ -69,8 +70,7 @@ class Request:
         params = self.params
         line = torch.tensor([self.expected_logits(logits)], dtype=torch.float32)
         signed = self.seed - 2**64 if self.seed >= 2**63 else self.seed
-        token = reference.sample(
-            line,
+        numbers = DrawNumbers(
             torch.tensor([params.temperature]),
             torch.tensor([params.top_k], dtype=torch.int32),
             torch.tensor([params.top_p]),
@@ -78,7 +78,7 @@ class Request:
             torch.tensor([signed]),
             torch.tensor([len(self.prompt) + len(self.output)]),
         )
-        return int(token)
+        return int(reference.sample(line, numbers))
 
     def expected_logprobs(self, logits: list[float], token: int) -> tuple[list[float], int]:
         """log softmax of the model's logits, and the rank of `token`."""
@@ -93,10 +93,10 @@ class Harness:
     def __init__(self, vocab_size: int, num_rows: int, max_len: int = 64) -> None:
         ops = select_ops(detect("cpu"))
 
-        def watched(logits: Tensor, *arguments: Tensor) -> Tensor:
+        def watched(logits: Tensor, numbers: DrawNumbers) -> Tensor:
             self.drawn_from = logits.clone()
-            self.draw_arguments = arguments
-            return ops.sample(logits, *arguments)
+            self.draw_arguments = numbers
+            return ops.sample(logits, numbers)
 
         self.vocab_size = vocab_size
         self.sampler = Sampler(

@@ -115,7 +115,7 @@ class ScriptedEngine:
     def last_step_age(self) -> float | None:
         return self.age
 
-    async def call(self, method: str, *, timeout: float = 10.0) -> object:
+    async def view(self, *, timeout: float = 10.0) -> object:
         return None
 
     async def shutdown(self, timeout: float) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from quire.core.config import ModelConfig
 from quire.core.errors import ConfigError, ModelNotFoundError, UnsupportedModelError
+from quire.models.families import architecture_of
 from quire.weights.hf_config import HFConfig, pooling_of, read_hf_config, sampling_defaults
 
 LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
@@ -21,8 +22,9 @@ def write(folder: Path, config: Any, generation: Any = None) -> HFConfig:
 
 
 def test_the_architecture(tmp_path: Path) -> None:
-    assert write(tmp_path, LLAMA).architecture == "LlamaForCausalLM"
-    assert write(tmp_path, {"model_type": "llama"}).architecture == "LlamaForCausalLM"
+    assert architecture_of(write(tmp_path, LLAMA).config) == "LlamaForCausalLM"
+    found = write(tmp_path, {"model_type": "llama"})
+    assert architecture_of(found.config) == "LlamaForCausalLM"
     with pytest.raises(UnsupportedModelError, match="neither 'architectures' nor 'model_type'"):
         write(tmp_path, {"hidden_size": 3})
 
@@ -106,13 +108,11 @@ def test_the_text_part_of_a_wrapper(tmp_path: Path) -> None:
         "vision_config": {"hidden_size": 9},
     }
     made = write(tmp_path, wrapper)
-    assert made.architecture == "LlamaForCausalLM"
-    assert made.wrapper == "SomeVisionForConditionalGeneration"
+    assert architecture_of(made.config) == "LlamaForCausalLM"
     assert made.config["hidden_size"] == 8
     assert made.config["tie_word_embeddings"] is False
     unknown = write(tmp_path, {**wrapper, "text_config": {"model_type": "unheard_of"}})
-    assert unknown.wrapper is None
-    assert unknown.architecture == "SomeVisionForConditionalGeneration"
+    assert architecture_of(unknown.config) == "SomeVisionForConditionalGeneration"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from quire.kernels.sample.noise import gumbel, random_bits
 from quire.kernels.sample.numbers import GREEDY_BELOW, NOT_A_NUMBER
+from quire.kernels.table import DrawNumbers
 
 
 def keep(z: Tensor, top_k: int, top_p: float, min_p: float) -> Tensor:
@@ -38,21 +39,13 @@ def keep(z: Tensor, top_k: int, top_p: float, min_p: float) -> Tensor:
     return kept
 
 
-def sample(
-    logits: Tensor,
-    temperature: Tensor,
-    top_k: Tensor,
-    top_p: Tensor,
-    min_p: Tensor,
-    seed: Tensor,
-    positions: Tensor,
-) -> Tensor:
+def sample(logits: Tensor, numbers: DrawNumbers) -> Tensor:
     """Draw a token per row.
 
-    logits [S, V] fp32 or 16-bit (penalties, biases and masks applied; -inf allowed),
-    temperature [S], top_k [S] int32 (0 is off), top_p [S] (1 is off), min_p [S] (0 is off),
-    seed [S] int64, positions [S] int64 -> [S] int64, -1 where a row is not a number.
+    logits [S, V] fp32 or 16-bit (penalties, biases and masks applied; -inf allowed) -> [S] int64,
+    -1 where a row is not a number.
     """
+    temperature, top_k, top_p, min_p, seed, positions = numbers
     noise = gumbel(random_bits(seed, positions, logits.shape[1]))
     tokens = torch.full((logits.shape[0],), NOT_A_NUMBER, dtype=torch.int64, device=logits.device)
     for i, row in enumerate(logits):

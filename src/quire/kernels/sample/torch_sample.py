@@ -10,6 +10,7 @@ from torch import Tensor
 
 from quire.kernels.sample.noise import gumbel, random_bits, random_bits_at
 from quire.kernels.sample.numbers import GREEDY_BELOW, NOT_A_NUMBER
+from quire.kernels.table import DrawNumbers
 
 CHUNK = 1 << 17  # logits drawn at a time: temporaries of 1 MiB or less stay in the cache
 PREFIX = 1024  # top_p first looks at this many of the largest logits
@@ -66,16 +67,9 @@ def _draw(
     return scores.argmax(-1)
 
 
-def sample(
-    logits: Tensor,
-    temperature: Tensor,
-    top_k: Tensor,
-    top_p: Tensor,
-    min_p: Tensor,
-    seed: Tensor,
-    positions: Tensor,
-) -> Tensor:
+def sample(logits: Tensor, numbers: DrawNumbers) -> Tensor:
     """As `reference.sample`."""
+    temperature, top_k, top_p, min_p, seed, positions = numbers
     if logits.shape[0] == 0:
         return torch.empty(0, dtype=torch.int64, device=logits.device)
     top, tokens = logits.max(-1)  # a NaN is larger than all

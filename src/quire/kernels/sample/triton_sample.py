@@ -24,22 +24,16 @@ from quire.kernels.sample.tuning import (
     TILE_GROUPS,
 )
 from quire.kernels.sizes import cdiv, power_of_2
+from quire.kernels.table import DrawNumbers
 from quire.kernels.triton_chain import chained
 
 # Low bits of an fp32 that are the same for all values of the dtype.
 SPARE_BITS = {torch.float32: 0, torch.float16: 13, torch.bfloat16: 16}
 
 
-def sample(
-    logits: Tensor,
-    temperature: Tensor,
-    top_k: Tensor,
-    top_p: Tensor,
-    min_p: Tensor,
-    seed: Tensor,
-    positions: Tensor,
-) -> Tensor:
+def sample(logits: Tensor, numbers: DrawNumbers) -> Tensor:
     """As `reference.sample`."""
+    temperature, top_k, top_p, min_p, seed, positions = numbers
     num_sequences, vocab_size = logits.shape
     device, row_stride = logits.device, logits.stride(0)
     out = torch.empty(num_sequences, dtype=torch.int64, device=device)
