@@ -10,8 +10,7 @@ import time
 from pathlib import Path
 
 import quire.boxed
-from quire.core.messages import SequenceDelta
-from quire.core.model_info import ModelInfo
+from quire.core.messages import ModelInfo, SequenceDelta
 from quire.core.plan import TokenLogprobs
 from quire.core.sampling_params import SamplingParams
 from quire.engine.frontend import RequestTracker

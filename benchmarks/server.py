@@ -31,10 +31,10 @@ from quire.core.messages import (
     AbortRequests,
     AddRequest,
     EngineStats,
+    ModelInfo,
     SequenceDelta,
     StepOutputs,
 )
-from quire.core.model_info import ModelInfo
 from quire.server.config import ServerConfig
 from quire.text.load import TokenizerSource, load_tokenizer
 

@@ -22,7 +22,7 @@ import quire.boxed
 from machine import machine_line
 from quire import LLM, SamplingParams, StructuredOutputsParams
 from quire.core import structural_tags as tags
-from quire.engine.structured import vocabulary_source
+from quire.engine.tokenizer import vocabulary_source
 from quire.structured.check import GrammarChecker, grammar_of
 from quire.structured.state import Matcher
 from quire.structured.vocabulary import Vocabulary, VocabularySource, build_vocabulary

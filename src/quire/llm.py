@@ -22,8 +22,7 @@ from quire.core.errors import (
     QuireError,
     RequestError,
 )
-from quire.core.messages import AbortRequests, EngineStats
-from quire.core.model_info import ModelInfo
+from quire.core.messages import AbortRequests, EngineStats, ModelInfo
 from quire.core.outputs import (
     BeamSearchOutput,
     EmbeddingRequestOutput,
@@ -37,8 +36,8 @@ from quire.engine.client import InProcessEngine
 from quire.engine.frontend import RequestTracker, Update
 from quire.engine.frontend_prompt import Prompt, PromptInput, one_or_many
 from quire.engine.frontend_request import TrackedRequest
-from quire.engine.frontend_tokenizer import open_tokenizer
 from quire.engine.interrupts import interrupts_between_steps
+from quire.engine.tokenizer import open_tokenizer
 from quire.llm_pooling import embedding_output, pair_up, pooling_output, scoring_output
 from quire.llm_progress import BatchProgress, ProgressChoice
 from quire.text.chat import ContentFormat, Message, render_chat

@@ -16,7 +16,7 @@ from quire.core.errors import RequestError
 from quire.core.messages import AddRequest
 from quire.engine.client import InProcessEngine
 from quire.engine.frontend import RequestTracker
-from quire.engine.frontend_tokenizer import open_tokenizer
+from quire.engine.tokenizer import open_tokenizer
 from quire.structured import grammars
 
 OPTIONS: dict[str, Any] = {"max_model_len": 512, "max_num_seqs": 16, "dtype": "float32"}

@@ -57,16 +57,6 @@ class PoolingParams:
         return self.pooling not in (None, "last")
 
 
-def check_dimensions(params: PoolingParams, hidden_size: int) -> None:
-    """Refuse more dimensions than the model's hidden states have.
-
-    Raises:
-        RequestError: naming both numbers.
-    """
-    if params.dimensions is not None and params.dimensions > hidden_size:
-        refuse("dimensions", params.dimensions, f"must be at most the model's {hidden_size}")
-
-
 def task_of(name: str) -> PoolingTask:
     """A task by any of its names.
 

@@ -5,9 +5,9 @@ take its place.
 """
 
 from quire.core.config import EngineConfig
-from quire.core.model_info import ModelInfo
+from quire.core.messages import ModelInfo
 from quire.engine.core import EngineCore
-from quire.engine.structured import open_grammars
+from quire.engine.tokenizer import open_grammars
 from quire.kv.cache import KVCache
 from quire.platform.streams import empty_cache
 from quire.runner.worker import start_worker

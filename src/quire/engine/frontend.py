@@ -11,13 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from quire.core.errors import RequestError
-from quire.core.messages import AbortRequests, AddRequest, SequenceDelta
-from quire.core.model_info import ModelInfo
-from quire.core.pooling_params import PoolingParams, check_dimensions
-from quire.core.sampling_params import SamplingParams
+from quire.core.messages import AbortRequests, AddRequest, ModelInfo, SequenceDelta
+from quire.core.pooling_params import PoolingParams
+from quire.core.sampling_params import SamplingParams, refuse
 from quire.engine.frontend_prompt import Prompt, PromptInput, PromptReader, parse_prompt
 from quire.engine.frontend_request import TrackedRequest, TrackedSequence
-from quire.engine.structured import special_token_ids
+from quire.engine.tokenizer import special_token_ids
 from quire.sampling.check import MAX_LOGPROBS, check_params
 from quire.scheduler.sequence import sequence_seed
 from quire.structured.check import GrammarChecker
@@ -127,7 +126,9 @@ class RequestTracker:
             RequestError: anything the engine could not do, naming the value and the limit.
         """
         params = params or PoolingParams()
-        check_dimensions(params, self._info.hidden_size)
+        hidden_size = self._info.hidden_size
+        if params.dimensions is not None and params.dimensions > hidden_size:
+            refuse("dimensions", params.dimensions, f"must be at most the model's {hidden_size}")
         parsed = parse_prompt(prompt)
         message = AddRequest(
             request_id=request_id,

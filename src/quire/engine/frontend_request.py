@@ -192,17 +192,13 @@ class TrackedRequest:
 
 def position_logprobs(entry: TokenLogprobs, tokenizer: Tokenizer | None) -> dict[int, Logprob]:
     """One position: the token itself first, then the top ones, best first."""
-    decode = tokenizer.token_text if tokenizer is not None else _no_text
+    decode = (lambda _: None) if tokenizer is None else tokenizer.token_text
     own, *top = entry.token_ids
     position = {own: Logprob(entry.logprobs[0], entry.rank, decode(own))}
     for rank, token_id in enumerate(top, 1):
         if token_id != own:
             position[token_id] = Logprob(entry.logprobs[rank], rank, decode(token_id))
     return position
-
-
-def _no_text(token_id: int) -> str | None:
-    return None
 
 
 def _detokenizer(

@@ -29,13 +29,13 @@ from quire.core.messages import (
     FromEngine,
     Hello,
     LoadProgress,
+    ModelInfo,
     Ready,
     SequenceDelta,
     StepOutputs,
     Stop,
     ViewReply,
 )
-from quire.core.model_info import ModelInfo
 from quire.engine.child import Child
 from quire.engine.socket_directory import SocketDirectory
 from quire.engine.submissions import Submission, Submissions

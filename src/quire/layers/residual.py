@@ -44,7 +44,7 @@ def make_leave(after: Norm | None, after_residual: Norm | None, multiplier: floa
 
 def _scaled(after: Norm | None, multiplier: float) -> Callable[[Tensor], Tensor]:
     if after is None and multiplier == 1.0:
-        return _same
+        return lambda out: out
     if after is None:
         return lambda out: out * multiplier
     norm = after
@@ -60,7 +60,3 @@ def _add(delta: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
 
 def _take(delta: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
     return delta, delta
-
-
-def _same(out: Tensor) -> Tensor:
-    return out

@@ -8,7 +8,6 @@ thread of its own; everything here belongs to the front end's event loop. How li
     registry.py      what the front end reports, and the bytes of /metrics
     families.py, buckets.py    the metrics by name; instruments.py, what they are made of
     finished.py      the figures of an ended request, for those that follow
-    request_log.py   a line each; tracing.py, a span each
-    status_line.py   a line every ten seconds under load
+    log_lines.py     a line each, and one every ten seconds under load; tracing.py, a span each
     http.py          HTTP requests
 """

@@ -2,9 +2,8 @@
 
 from quire.core.errors import ConfigError
 from quire.metrics.config import ObservabilityConfig
+from quire.metrics.log_lines import RequestLog, StatusLine
 from quire.metrics.registry import ServerMetrics
-from quire.metrics.request_log import RequestLog
-from quire.metrics.status_line import StatusLine
 from quire.metrics.tracing import TraceContextMiddleware, Tracer
 
 

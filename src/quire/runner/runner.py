@@ -265,18 +265,11 @@ class Runner:
             end = min(begin + length, start.num_prompt_tokens - 1)
             if wanted is not None and begin < end:
                 targets = self._rows.tokens[row, begin + 1 : end + 1].long()
+                mine = hidden[first : first + end - begin]
+                parts = zip(mine.split(PROMPT_LOGPROB_ROWS), targets.split(PROMPT_LOGPROB_ROWS))
                 scores[line] = [
-                    self._score(hidden[first + a : first + b], targets[a:b], wanted)
-                    for a, b in _runs(end - begin, PROMPT_LOGPROB_ROWS)
+                    self._sampler.prompt_logprobs(self._model.logits(some), their, wanted)
+                    for some, their in parts
                 ]
             first += length
         return scores
-
-    def _score(self, hidden: Tensor, targets: Tensor, count: int) -> LogprobTensors:
-        logits = self._model.logits(hidden)
-        return self._sampler.prompt_logprobs(logits, targets, count)
-
-
-def _runs(total: int, size: int) -> list[tuple[int, int]]:
-    """[0, total) cut into half-open runs of at most `size`."""
-    return [(a, min(a + size, total)) for a in range(0, total, size)]

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from quire.core import env
 from quire.core.config import EngineConfig
 from quire.core.kv_spec import KVGroup, is_8_bit
-from quire.core.model_info import ModelInfo
+from quire.core.messages import ModelInfo
 from quire.core.plan import PageDelta, RowStart, StepPlan
 from quire.core.sampling_params import SamplingParams
 from quire.kernels.batch import LayerCache
@@ -100,7 +99,7 @@ def start_worker(config: EngineConfig, progress: ProgressOption = True) -> Worke
         progress,
         scale_cache=in_8_bits,
     )
-    weight_bytes = _weight_bytes(model)
+    weight_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
     groups = recipe.kv_groups(resolved.kv_cache_dtype)
     if compiler is not None and not model.capturable:
         compiler.close()
@@ -150,11 +149,6 @@ def start_worker(config: EngineConfig, progress: ProgressOption = True) -> Worke
         pooling=pooling_of(config.model, directory),
     )
     return Worker(runner, info, groups, resolved.async_steps)
-
-
-def _weight_bytes(model: nn.Module) -> int:
-    """Bytes of the parameters, tied ones once."""
-    return sum(p.numel() * p.element_size() for p in model.parameters())
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,6 @@ Imports no torch. One asyncio thread runs all of it.
     protocol/           what a request body may hold
     params.py, prompts.py    bodies to sampling parameters and token ids
     chat*.py, completions.py, models.py, tokenize.py, health.py, page.py    the endpoints
-    sse.py, json_body.py     bytes
+    sse.py, replies.py       bytes
     errors.py, access.py     what can go wrong
 """

@@ -38,7 +38,8 @@ class ApiKeyMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._digests and scope["type"] == "http" and scope["method"] != "OPTIONS":
             name = self._key_name(scope)
-            if name is None and not self._is_open(scope):
+            path = route_path(scope)
+            if name is None and path not in self._open and not path.startswith(OPEN_PREFIXES):
                 refusal = APIError(401, "no valid API key")
                 challenge = {"WWW-Authenticate": "Bearer"}
                 answer = refusal.response(scope, {"error": "Unauthorized"}, challenge)
@@ -46,10 +47,6 @@ class ApiKeyMiddleware:
                 return
             scope[KEY_SCOPE] = name
         await self._app(scope, receive, send)
-
-    def _is_open(self, scope: Scope) -> bool:
-        path = route_path(scope)
-        return path in self._open or path.startswith(OPEN_PREFIXES)
 
     def _key_name(self, scope: Scope) -> str | None:
         given = _digest(_presented(scope))

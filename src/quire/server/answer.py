@@ -10,11 +10,10 @@ from starlette.responses import Response
 
 from quire.engine.frontend import Update
 from quire.engine.frontend_request import TrackedRequest
-from quire.server.ids import answer_id, request_id_headers
 from quire.server.job import Job
-from quire.server.json_body import encode_json, json_response
 from quire.server.logprobs import TokenWriter
 from quire.server.protocol.common import GenerationBody
+from quire.server.replies import answer_id, encode_json, json_response, request_id_headers
 from quire.server.sse import DONE, EventStream, error_events, event
 from quire.server.state import ServerState, Serving
 from quire.text.tokenizer import Tokenizer

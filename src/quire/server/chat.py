@@ -13,11 +13,10 @@ from quire.server.chat_answer import ChatStream, chat_body
 from quire.server.chat_prompt import chat_prompt
 from quire.server.chat_shape import ChatShape
 from quire.server.chat_tools import tool_use
-from quire.server.ids import request_id_headers
 from quire.server.job import Job
-from quire.server.json_body import json_response
 from quire.server.params import check_body, check_max_tokens, sampling_params
 from quire.server.protocol.chat import ChatCompletionRequest
+from quire.server.replies import json_response, request_id_headers
 from quire.server.routes import post, state_of
 from quire.server.state import ServerState, Serving
 from quire.server.structured import after_reasoning, check_grammar, structured_outputs

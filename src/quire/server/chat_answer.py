@@ -8,8 +8,8 @@ from quire.engine.frontend_request import TrackedRequest, TrackedSequence
 from quire.server.answer import chunk_events, count_body
 from quire.server.chat_shape import ChatReader, ChatShape
 from quire.server.job import Job
-from quire.server.json_body import encode_json
 from quire.server.logprobs import prompt_logprobs_body
+from quire.server.replies import encode_json
 from quire.server.sse import event
 from quire.text.tools.events import (
     ContentDelta,

@@ -14,13 +14,12 @@ from quire.engine.frontend_request import TrackedRequest, TrackedSequence
 from quire.server.answer import AnswerFacts, chunk_events, count_body, respond
 from quire.server.beams import search_beams
 from quire.server.errors import refused
-from quire.server.ids import request_id_headers
 from quire.server.job import Job
-from quire.server.json_body import encode_json, json_response
 from quire.server.logprobs import CompletionLogprobs, prompt_logprobs_body
 from quire.server.params import check_body, check_max_tokens, sampling_params
 from quire.server.prompts import Truncation, encode_text, offload, take_ids
 from quire.server.protocol.common import CompletionRequest
+from quire.server.replies import encode_json, json_response, request_id_headers
 from quire.server.routes import post, state_of
 from quire.server.sse import event
 from quire.server.state import Serving

@@ -154,7 +154,9 @@ class Dispatcher:
         generations = self._generations
         ended: list[Generation] = []
         # Writing takes 30 us a chunk: those that have waited longest, for a first one, go first.
-        for update in sorted(processed.updates, key=_has_begun):
+        for update in sorted(
+            processed.updates, key=lambda u: len(u.sequence.token_ids) > len(u.token_ids)
+        ):
             request = update.request
             generation = generations[request.message.request_id]
             if update.token_ids:
@@ -201,8 +203,3 @@ class Dispatcher:
     @property
     def num_unfinished(self) -> int:
         return len(self._generations)
-
-
-def _has_begun(update: Update) -> bool:
-    """Whether its sequence had tokens before."""
-    return len(update.sequence.token_ids) > len(update.token_ids)

@@ -22,7 +22,7 @@ from quire.core.errors import (
     QuireError,
     RequestError,
 )
-from quire.server.json_body import encode_json
+from quire.server.replies import encode_json
 
 logger = logging.getLogger("quire")
 
@@ -113,11 +113,6 @@ def route_path(scope: Scope) -> str:
     """The path that was asked for, without the one that a proxy shows the server under."""
     path: str = scope["path"].removeprefix(scope.get("root_path", ""))
     return path or "/"
-
-
-def bad_field(message: str, field: str) -> APIError:
-    """A field of the wrong form: what a failed validation of the body answers."""
-    return APIError(400, f"1 validation error:\n  body.{field}: {message}", param=f"body.{field}")
 
 
 def refused(name: str, remedy: str = "leave it out") -> APIError:

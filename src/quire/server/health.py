@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 import quire
-from quire.server.json_body import encode_json, json_response
+from quire.server.replies import encode_json, json_response
 from quire.server.routes import state_of
 from quire.server.state import RETRY_WHILE_LOADING, ServerState
 

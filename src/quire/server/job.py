@@ -5,12 +5,14 @@ prompt index times `n` plus sample index.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from starlette.requests import Request
 from starlette.types import Receive
 
+from quire.core.errors import RequestError
 from quire.core.pooling_params import PoolingParams
 from quire.core.sampling_params import SamplingParams
 from quire.engine.frontend import Update
@@ -20,8 +22,9 @@ from quire.server.access import KEY_SCOPE
 from quire.server.admission import RequestFacts, Seat
 from quire.server.dispatch import Generation, Mailbox
 from quire.server.errors import APIError, ClientGoneError, TooBusyError, deadline_passed
-from quire.server.ids import priority_of
 from quire.server.state import ServerState, Serving
+
+_PRIORITY_HEADERS = ("x-quire-priority", "x-vllm-priority")
 
 
 class Job:
@@ -68,7 +71,7 @@ class Job:
         """
         job = cls(state, state.ready(), Mailbox(streaming))
         try:
-            priority = priority_of(http, priority)
+            priority = _priority(http, priority)
             job._set_deadline(timeout)
             job.requests = [
                 job.serving.dispatcher.prepare(prompt, params, f"{request_id}-{index}", priority)
@@ -222,3 +225,14 @@ async def _disconnected(receive: Receive) -> None:
 def _raise_if_failed(sequence: TrackedSequence) -> None:
     if sequence.finish_reason == "error":
         raise APIError(500, sequence.error or "the generation failed", "InternalServerError")
+
+
+def _priority(http: Request, in_body: int) -> int:
+    """The header's priority where there is one (a gateway sets it), else the body's."""
+    for name in _PRIORITY_HEADERS:
+        value = http.headers.get(name)
+        if value is not None:
+            if not re.fullmatch(r"[+-]?\d{1,9}", value.strip()):
+                raise RequestError(f"the header {name} must be an integer", "priority", value)
+            return int(value)
+    return in_body

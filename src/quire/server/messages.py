@@ -9,15 +9,14 @@ from fastapi import APIRouter, Request, Response
 
 from quire.core.outputs import FinishReason
 from quire.server.answer import respond
+from quire.server.as_chat import ChatTurn, Part, PartEvent, PartReader, Piece, TurnCounts
 from quire.server.chat import open_chat
 from quire.server.chat_prompt import chat_text
-from quire.server.chat_turn import ChatTurn, Part, PartEvent, PartReader, Piece, TurnCounts
 from quire.server.errors import as_api_error
-from quire.server.ids import random_id
-from quire.server.json_body import encode_json, json_response
 from quire.server.messages_input import chat_request
 from quire.server.prompts import offload
 from quire.server.protocol.messages import CountTokensRequest, MessagesRequest
+from quire.server.replies import encode_json, json_response, random_id
 from quire.server.routes import post, state_of
 from quire.server.sse import named_event
 from quire.server.state import ServerState, Serving

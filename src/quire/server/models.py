@@ -5,8 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
-from quire.server.ids import random_id
-from quire.server.json_body import json_response
+from quire.server.replies import json_response, random_id
 from quire.server.routes import GENERATION_ERRORS, state_of
 from quire.server.state import ServerState
 

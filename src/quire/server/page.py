@@ -6,7 +6,7 @@ from importlib.resources import files
 from fastapi import APIRouter, Request, Response
 
 from quire.core.errors import EngineDeadError
-from quire.server.json_body import encode_json, json_response
+from quire.server.replies import encode_json, json_response
 from quire.server.routes import state_of
 
 router = APIRouter()

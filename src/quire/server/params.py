@@ -6,7 +6,7 @@ from typing import Any
 from quire.core.errors import RequestError
 from quire.core.sampling_params import WITH_DEFAULTS, RepetitionDetection, SamplingParams
 from quire.server.config import ServerConfig
-from quire.server.errors import APIError, bad_field, refused
+from quire.server.errors import APIError, refused
 from quire.server.protocol.common import GenerationBody, RepetitionBody
 
 MAX_TEMPERATURE = 2.0
@@ -51,10 +51,8 @@ def check_body(body: GenerationBody, config: ServerConfig, num_prompts: int = 1)
     if body.stream_options is not None and not body.stream:
         raise RequestError("stream_options needs stream=true", "stream_options")
     if isinstance(body.stop, list) and len(body.stop) > config.max_stop_strings:
-        raise bad_field(
-            f"List should have at most {config.max_stop_strings} items, got {len(body.stop)}",
-            "stop",
-        )
+        what = f"List should have at most {config.max_stop_strings} items, got {len(body.stop)}"
+        raise APIError(400, f"1 validation error:\n  body.stop: {what}", param="body.stop")
     if num_prompts > config.max_prompts:
         raise RequestError(
             f"prompt holds {num_prompts} prompts, the limit is {config.max_prompts};"

@@ -19,9 +19,7 @@ from quire.core.pooling_params import PoolingParams, task_of
 from quire.engine.frontend_prompt import Prompt
 from quire.server.chat_prompt import conversation_text
 from quire.server.errors import APIError
-from quire.server.ids import answer_id, request_id_headers
 from quire.server.job import Job
-from quire.server.json_body import json_response
 from quire.server.params import check_cache_salt
 from quire.server.prompts import Truncation, encode_text, offload, take_ids
 from quire.server.protocol.pooling import (
@@ -31,6 +29,7 @@ from quire.server.protocol.pooling import (
     RerankRequest,
     ScoreRequest,
 )
+from quire.server.replies import answer_id, json_response, request_id_headers
 from quire.server.routes import post, state_of
 from quire.server.state import ServerState, Serving
 

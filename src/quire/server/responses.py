@@ -15,12 +15,11 @@ from starlette.types import Message
 from quire.core.errors import RequestError
 from quire.server.access import KEY_SCOPE
 from quire.server.answer import respond
+from quire.server.as_chat import ChatTurn
 from quire.server.chat import open_chat
-from quire.server.chat_turn import ChatTurn
 from quire.server.errors import APIError, ClientGoneError, as_api_error, refused
-from quire.server.ids import random_id, request_id_headers
-from quire.server.json_body import encode_json, json_response
 from quire.server.protocol.responses import ResponsesRequest
+from quire.server.replies import encode_json, json_response, random_id, request_id_headers
 from quire.server.responses_input import Item, chat_request, input_items
 from quire.server.responses_output import OutputItems, usage_of
 from quire.server.responses_store import ResponseStore, StoredResponse

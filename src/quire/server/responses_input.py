@@ -12,6 +12,7 @@ from quire.server.protocol.responses import ResponsesRequest
 
 Item = dict[str, Any]
 
+_LOGPROBS = "message.output_text.logprobs"
 _TEXTS = ("input_text", "output_text", "text", "refusal", "reasoning_text", "summary_text")
 
 
@@ -31,7 +32,7 @@ def chat_request(body: ResponsesRequest, items: Sequence[Item]) -> ChatCompletio
         "temperature": body.temperature,
         "top_p": body.top_p,
         "max_completion_tokens": body.max_output_tokens,
-        "logprobs": body.wants_logprobs,
+        "logprobs": _LOGPROBS in (body.include or []) or bool(body.top_logprobs),
         "top_logprobs": body.top_logprobs,
         "parallel_tool_calls": body.parallel_tool_calls,
         "reasoning_effort": body.reasoning.effort if body.reasoning else None,

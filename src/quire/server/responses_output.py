@@ -2,8 +2,8 @@
 
 from typing import Any, Literal
 
-from quire.server.chat_turn import Part, PartEvent, PartReader, Piece, TurnCounts
-from quire.server.ids import random_id
+from quire.server.as_chat import Part, PartEvent, PartReader, Piece, TurnCounts
+from quire.server.replies import random_id
 
 Status = Literal["in_progress", "completed", "incomplete"]
 EventBody = dict[str, Any]
@@ -27,7 +27,10 @@ class OutputItems:
         made: list[EventBody] = []
         for event in self._reader.feed(piece.events):
             if event.what == "more" and event.part.kind == "text":
-                made.append(self._text_delta(event, logprobs))
+                part = event.part
+                self._logprobs[part.index] += logprobs
+                name = "output_text.delta"
+                made.append(self._about(part, name, delta=event.text, logprobs=logprobs))
                 logprobs = []
             else:
                 made += self._events(event)
@@ -81,10 +84,6 @@ class OutputItems:
             self._about(part, "content_part.done", part=content),
             done,
         ]
-
-    def _text_delta(self, event: PartEvent, logprobs: list[dict[str, Any]]) -> EventBody:
-        self._logprobs[event.part.index] += logprobs
-        return self._about(event.part, "output_text.delta", delta=event.text, logprobs=logprobs)
 
     def _about_item(self, part: Part, what: str, status: Status) -> EventBody:
         return {

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from quire.server.errors import APIError
-from quire.server.json_body import encode_json
+from quire.server.replies import encode_json
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from quire.server.errors import ClientGoneError, as_api_error
-from quire.server.json_body import encode_json
+from quire.server.replies import encode_json
 
 DIRECT_SEND = "quire.send"  # where a scope has the server's own send, past all middleware
 DONE = b"data: [DONE]\n\n"
@@ -53,9 +53,8 @@ class EventStream(Response):
     ) -> None:
         self.status_code = 200
         self.background = None
-        self._events = events
+        self._events = events if keep_alive is None else _with_comments(events, keep_alive)
         self._close = close
-        self._keep_alive = keep_alive
         self._on_error = on_error
         self.init_headers(headers)
         self.headers["Cache-Control"] = "no-cache"
@@ -66,7 +65,7 @@ class EventStream(Response):
         direct: Send = scope.get(DIRECT_SEND, send)
         try:
             try:
-                async for data in self._timed():
+                async for data in self._events:
                     if not started:
                         started = True
                         await self._start(send)
@@ -92,11 +91,6 @@ class EventStream(Response):
         await send(
             {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         )
-
-    def _timed(self) -> AsyncIterator[bytes]:
-        if self._keep_alive is None:
-            return self._events
-        return _with_comments(self._events, self._keep_alive)
 
 
 async def _with_comments(events: AsyncIterator[bytes], interval: float) -> AsyncIterator[bytes]:

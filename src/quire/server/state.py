@@ -14,11 +14,10 @@ import quire
 from quire.core.config import EngineConfig
 from quire.core.errors import ConfigError, EngineDeadError, QuireError
 from quire.core.logs import LogFormat
-from quire.core.messages import AbortRequests, AddRequest, StepOutputs
-from quire.core.model_info import ModelInfo
+from quire.core.messages import AbortRequests, AddRequest, ModelInfo, StepOutputs
 from quire.engine.frontend import RequestTracker
-from quire.engine.frontend_tokenizer import open_tokenizer
 from quire.engine.remote import RemoteEngine
+from quire.engine.tokenizer import open_tokenizer
 from quire.metrics.registry import ServerMetrics
 from quire.server.admission import EngineRoom, FairAdmission
 from quire.server.config import ServerConfig

@@ -6,20 +6,8 @@ import asyncio
 from dataclasses import fields, replace
 from typing import Any
 
+from quire.core import structural_tags as forms
 from quire.core.errors import RequestError
-from quire.core.structural_tags import (
-    AnyOf,
-    AnyText,
-    Const,
-    Format,
-    Grammar,
-    JsonSchema,
-    Optional,
-    Regex,
-    Sequence,
-    Tag,
-    structural_tag,
-)
 from quire.core.structured_outputs import CONSTRAINTS, StructuredOutputsParams
 from quire.server.protocol.common import GenerationBody
 from quire.server.state import Serving
@@ -129,39 +117,45 @@ def after_reasoning(
     if state == "open" or tags.always:
         return after_text(tags.ends[0], params)
     # Nobody knows whether it thinks: the opening tag says so.
-    thought = Optional(Tag(tags.begins[0], AnyText(), tags.ends[0]))
-    return with_format(params, Sequence([thought, format_of(params)]))
+    thought = forms.Optional(forms.Tag(tags.begins[0], forms.AnyText(), tags.ends[0]))
+    return with_format(params, forms.Sequence([thought, format_of(params)]))
 
 
 def either(
     first: StructuredOutputsParams, second: StructuredOutputsParams
 ) -> StructuredOutputsParams:
     """One or the other; how JSON is written is the first's to say."""
-    return with_format(first, AnyOf([format_of(first), format_of(second)]))
+    return with_format(first, forms.AnyOf([format_of(first), format_of(second)]))
 
 
 def after_text(end: str, params: StructuredOutputsParams) -> StructuredOutputsParams:
     """The same constraint, beginning only after free text up to `end`."""
-    return with_format(params, Sequence([AnyText(), Const(end), format_of(params)]))
+    return with_format(
+        params, forms.Sequence([forms.AnyText(), forms.Const(end), format_of(params)])
+    )
 
 
-def with_format(params: StructuredOutputsParams, outermost: Format) -> StructuredOutputsParams:
+def with_format(
+    params: StructuredOutputsParams, outermost: forms.Format
+) -> StructuredOutputsParams:
     """Another constraint; how JSON is written stays."""
-    changes: dict[str, Any] = {params.kind: None} | {"structural_tag": structural_tag(outermost)}
+    changes: dict[str, Any] = {params.kind: None} | {
+        "structural_tag": forms.structural_tag(outermost)
+    }
     return replace(params, **changes)
 
 
-def format_of(params: StructuredOutputsParams) -> Format:
+def format_of(params: StructuredOutputsParams) -> forms.Format:
     value = getattr(params, params.kind)
     match params.kind:
         case "json":
-            return JsonSchema(value)
+            return forms.JsonSchema(value)
         case "json_object":
-            return JsonSchema({"type": "object"})
+            return forms.JsonSchema({"type": "object"})
         case "choice":
-            return AnyOf([Const(text) for text in value])
+            return forms.AnyOf([forms.Const(text) for text in value])
         case "regex":
-            return Regex(value)
+            return forms.Regex(value)
         case "grammar":
-            return Grammar(value)
+            return forms.Grammar(value)
     return read_structural_tag(value)

@@ -6,10 +6,10 @@ from fastapi import APIRouter, Request, Response
 
 from quire.core.errors import RequestError
 from quire.server.chat_prompt import conversation_text, plain_tools
-from quire.server.json_body import json_response
 from quire.server.prompts import offload
 from quire.server.protocol.chat import ToolDefinition
 from quire.server.protocol.common import Body
+from quire.server.replies import json_response
 from quire.server.routes import post, state_of
 from quire.server.state import ServerState, Serving
 

@@ -9,26 +9,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from quire.core import structural_tags as forms
 from quire.core.errors import RequestError
-from quire.core.structural_tags import (
-    AnyOf,
-    AnyText,
-    Const,
-    Dispatch,
-    Format,
-    Grammar,
-    JsonSchema,
-    Optional,
-    Plus,
-    Regex,
-    Repeated,
-    Sequence,
-    Star,
-    Tag,
-    TagsWithSeparator,
-    Token,
-    TriggeredTags,
-)
 from quire.structured.json_schema import JsonStyle, check_depth, parse_json
 from quire.structured.lark import LarkWriter, quoted, token_reference
 from quire.structured.limits import MAX_SCHEMA_BYTES
@@ -37,7 +19,7 @@ FIELD = "structural_tag"
 
 _ANY = "(?s:.*)"  # any character, line breaks included
 # Formats that go on until what follows them begins.
-_FREE = (AnyText, TriggeredTags, Dispatch)
+_FREE = (forms.AnyText, forms.TriggeredTags, forms.Dispatch)
 
 
 class Structure(msgspec.Struct):
@@ -53,7 +35,7 @@ class Older(msgspec.Struct):
     triggers: list[str]
 
 
-def read_structural_tag(value: str | dict[str, Any]) -> Format:
+def read_structural_tag(value: str | dict[str, Any]) -> forms.Format:
     """The outermost format, whichever of the two shapes it has.
 
     Raises:
@@ -64,17 +46,17 @@ def read_structural_tag(value: str | dict[str, Any]) -> Format:
     check_depth(value, FIELD)
     try:
         if isinstance(value, dict) and "format" in value:
-            return msgspec.convert(value["format"], Format)
+            return msgspec.convert(value["format"], forms.Format)
         older = msgspec.convert(value, Older)
     except msgspec.ValidationError as error:
         raise RequestError(f"{FIELD}: {_explained(str(error))}", FIELD) from None
-    tags = [Tag(s.begin, JsonSchema(s.schema), s.end) for s in older.structures]
-    return TriggeredTags(older.triggers, tags)
+    tags = [forms.Tag(s.begin, forms.JsonSchema(s.schema), s.end) for s in older.structures]
+    return forms.TriggeredTags(older.triggers, tags)
 
 
 def _explained(problem: str) -> str:
     if problem.endswith(".type`"):
-        known = sorted(str(each.__struct_config__.tag) for each in Format.__args__)
+        known = sorted(str(each.__struct_config__.tag) for each in forms.Format.__args__)
         return f"{problem}; known types are {', '.join(known)}"
     if "`structures`" in problem:
         return 'it needs "format", or "structures" and "triggers"'
@@ -99,49 +81,49 @@ class _Expressions:
     def __init__(self, writer: LarkWriter) -> None:
         self._writer = writer
 
-    def of(self, format_: Format) -> str:
+    def of(self, format_: forms.Format) -> str:
         writer = self._writer
         match format_:
-            case AnyText():
+            case forms.AnyText():
                 return writer.terminal(_text(format_))
-            case Const(value):
+            case forms.Const(value):
                 return writer.literal(value)
-            case Regex(pattern):
+            case forms.Regex(pattern):
                 return writer.regex(pattern, FIELD)
-            case Grammar(grammar):
+            case forms.Grammar(grammar):
                 return writer.grammar(grammar, FIELD)
-            case JsonSchema(schema):
+            case forms.JsonSchema(schema):
                 return writer.json(schema, FIELD)
-            case Token(token):
+            case forms.Token(token):
                 return self._token(token)
-            case Repeated(content, low, high):
+            case forms.Repeated(content, low, high):
                 if low > high >= 0:
                     raise _error(f"repeats {low} to {high} times; min must be at most max")
                 return f"{writer.rule(self.of(content))}{{{low},{'' if high < 0 else high}}}"
-            case Optional(content):
+            case forms.Optional(content):
                 return writer.rule(self.of(content)) + "?"
-            case Star(content):
+            case forms.Star(content):
                 return writer.rule(self.of(content)) + "*"
-            case Plus(content):
+            case forms.Plus(content):
                 return writer.rule(self.of(content)) + "+"
-            case AnyOf(elements):
+            case forms.AnyOf(elements):
                 return writer.rule(" | ".join(map(self.of, elements)))
-            case Sequence(elements):
+            case forms.Sequence(elements):
                 return self._sequence(elements)
-            case Tag():
+            case forms.Tag():
                 return f"{self._begin(format_)} {self._rest_of_tag(format_)}"
-            case TagsWithSeparator():
+            case forms.TagsWithSeparator():
                 return self._row(format_)
-            case TriggeredTags() | Dispatch():
+            case forms.TriggeredTags() | forms.Dispatch():
                 return self._triggered(format_, [])
 
-    def _sequence(self, elements: list[Format]) -> str:
+    def _sequence(self, elements: list[forms.Format]) -> str:
         parts: list[str] = []
         begun = False  # the beginning of this element was taken in by the text before it
         for element, following in zip(elements, [*elements[1:], None]):
             end = _beginning(following) if isinstance(element, _FREE) and not begun else ""
             if begun:
-                if isinstance(element, Tag):
+                if isinstance(element, forms.Tag):
                     parts.append(self._rest_of_tag(element))
             elif end:
                 parts.append(self._free_until(element, [end]))
@@ -157,11 +139,11 @@ class _Expressions:
 
     # --- free text ---
 
-    def _free_until(self, format_: Format, ends: list[str]) -> str:
+    def _free_until(self, format_: forms.Format, ends: list[str]) -> str:
         """Free text, and the first of `ends` after it."""
-        if isinstance(format_, AnyText):
+        if isinstance(format_, forms.AnyText):
             return self._text_until(self._writer.terminal(_text(format_)), ends)
-        assert isinstance(format_, TriggeredTags | Dispatch)
+        assert isinstance(format_, forms.TriggeredTags | forms.Dispatch)
         return self._triggered(format_, ends)
 
     def _text_until(self, text: str, ends: list[str]) -> str:
@@ -175,39 +157,45 @@ class _Expressions:
 
     # --- tags ---
 
-    def _begin(self, tag: Tag) -> str:
+    def _begin(self, tag: forms.Tag) -> str:
         begin = tag.begin
-        return self._token(begin.token) if isinstance(begin, Token) else self._writer.literal(begin)
+        return (
+            self._token(begin.token)
+            if isinstance(begin, forms.Token)
+            else self._writer.literal(begin)
+        )
 
-    def _rest_of_tag(self, tag: Tag) -> str:
+    def _rest_of_tag(self, tag: forms.Tag) -> str:
         """Content and end."""
         writer, end = self._writer, tag.end
-        if isinstance(end, Token) and isinstance(end.token, int):
+        if isinstance(end, forms.Token) and isinstance(end.token, int):
             return writer.rule(f"{self.of(tag.content)} {token_reference(end.token)}")
-        ends = [end.token] if isinstance(end, Token) else [end] if isinstance(end, str) else end
+        ends = (
+            [end.token] if isinstance(end, forms.Token) else [end] if isinstance(end, str) else end
+        )
         texts = [str(each) for each in ends]
         if isinstance(tag.content, _FREE) and any(texts):
             return self._free_until(tag.content, [text for text in texts if text])
         closing = " | ".join(map(writer.literal, texts or [""]))
         return writer.rule(f"{self.of(tag.content)} ({closing})")
 
-    def _row(self, format_: TagsWithSeparator) -> str:
+    def _row(self, format_: forms.TagsWithSeparator) -> str:
         writer = self._writer
         one = writer.rule(" | ".join(map(self.of, format_.tags)))
         if not format_.stop_after_first:
             one = writer.rule(f"{one} ({writer.literal(format_.separator)} {one})*")
         return one if format_.at_least_one else f"{one}?"
 
-    def _triggered(self, format_: TriggeredTags | Dispatch, ends: list[str]) -> str:
+    def _triggered(self, format_: forms.TriggeredTags | forms.Dispatch, ends: list[str]) -> str:
         """Free text with triggers in it.
 
         Args:
             ends: where the free text must end; empty: with the whole text.
         """
         writer = self._writer
-        if isinstance(format_, Dispatch):
+        if isinstance(format_, forms.Dispatch):
             format_ = _as_triggered(format_)
-        text = writer.terminal(_text(AnyText(excludes=format_.excludes)))
+        text = writer.terminal(_text(forms.AnyText(excludes=format_.excludes)))
         bodies = {t: self._after_trigger(t, tags) for t, tags in _by_trigger(format_).items()}
         at_once = writer.rule(" | ".join(f"{writer.literal(t)} {b}" for t, b in bodies.items()))
         after_text = writer.rule(
@@ -222,7 +210,7 @@ class _Expressions:
             return writer.rule(f"{at_once} {close}")
         return writer.rule(f"{after_text} {close} | {tail}")
 
-    def _after_trigger(self, trigger: str, tags: list[Tag]) -> str:
+    def _after_trigger(self, trigger: str, tags: list[forms.Tag]) -> str:
         rests = [
             f"{self._writer.literal(str(tag.begin)[len(trigger) :])} {self._rest_of_tag(tag)}"
             for tag in tags
@@ -230,7 +218,7 @@ class _Expressions:
         return self._writer.rule(" | ".join(rests))
 
 
-def _text(format_: AnyText) -> str:
+def _text(format_: forms.AnyText) -> str:
     """A terminal's expression."""
     limit = format_.max_chars
     text = _ANY if limit is None else f"(?s:.{{0,{limit}}})"
@@ -240,28 +228,30 @@ def _text(format_: AnyText) -> str:
     return f"/{text}/ & ~(/{_ANY}/ ({any_of}) /{_ANY}/)"
 
 
-def _beginning(following: Format | None) -> str:
+def _beginning(following: forms.Format | None) -> str:
     """The text with which a format always begins, if it is such a format."""
-    if isinstance(following, Const):
+    if isinstance(following, forms.Const):
         return following.value
     return (
-        following.begin if isinstance(following, Tag) and isinstance(following.begin, str) else ""
+        following.begin
+        if isinstance(following, forms.Tag) and isinstance(following.begin, str)
+        else ""
     )
 
 
-def _as_triggered(format_: Dispatch) -> TriggeredTags:
+def _as_triggered(format_: forms.Dispatch) -> forms.TriggeredTags:
     """A trigger is all of its tag's beginning."""
-    return TriggeredTags(
+    return forms.TriggeredTags(
         [text for text, _ in format_.rules],
-        [Tag(text, content) for text, content in format_.rules],
+        [forms.Tag(text, content) for text, content in format_.rules],
         stop_after_first=not format_.loop,
         excludes=format_.excludes,
     )
 
 
-def _by_trigger(format_: TriggeredTags) -> dict[str, list[Tag]]:
+def _by_trigger(format_: forms.TriggeredTags) -> dict[str, list[forms.Tag]]:
     """Each trigger's tags: those that begin with it."""
-    groups: dict[str, list[Tag]] = {trigger: [] for trigger in format_.triggers if trigger}
+    groups: dict[str, list[forms.Tag]] = {trigger: [] for trigger in format_.triggers if trigger}
     for tag in format_.tags:
         begin = tag.begin if isinstance(tag.begin, str) else ""
         found = [trigger for trigger in groups if begin.startswith(trigger)]

@@ -77,21 +77,13 @@ class Tokenizer:
         return max(library.get_vocab().values(), default=-1)
 
     @property
-    def all_special_ids(self) -> list[int]:
-        """Ids that `skip_special_tokens` drops."""
-        return sorted(self.special_ids)
-
-    @property
     def chat_template(self) -> str | dict[str, str] | None:
         return self.facts.chat_template
 
     @property
-    def bos_token_id(self) -> int | None:
-        return self._named_id("bos_token")
-
-    @property
     def eos_token_id(self) -> int | None:
-        return self._named_id("eos_token")
+        token = self.facts.special_tokens.get("eos_token")
+        return None if token is None else self.token_id(token)
 
     @property
     def is_fast(self) -> bool:
@@ -165,10 +157,6 @@ class Tokenizer:
         if self._hf is None:
             self._hf = self._load_hf()
         return self._hf
-
-    def _named_id(self, name: str) -> int | None:
-        token = self.facts.special_tokens.get(name)
-        return None if token is None else self.token_id(token)
 
 
 def _check_text(text: str) -> None:

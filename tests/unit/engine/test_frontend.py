@@ -9,8 +9,7 @@ import pytest
 
 import quire.boxed
 from quire.core.errors import NotYetSupportedError, PromptTooLongError, RequestError
-from quire.core.messages import AbortRequests, AddRequest, SequenceDelta
-from quire.core.model_info import ModelInfo
+from quire.core.messages import AbortRequests, AddRequest, ModelInfo, SequenceDelta
 from quire.core.outputs import CompletionOutput
 from quire.core.plan import TokenLogprobs
 from quire.core.sampling_params import SamplingParams

@@ -17,6 +17,7 @@ from quire.core.messages import (
     FromEngine,
     Hello,
     LoadProgress,
+    ModelInfo,
     PoolView,
     Ready,
     SequenceDelta,
@@ -25,7 +26,6 @@ from quire.core.messages import (
     ToEngine,
     ViewReply,
 )
-from quire.core.model_info import ModelInfo
 from quire.core.plan import TokenLogprobs
 from quire.core.pooling_params import PoolingParams
 from quire.core.sampling_params import SamplingParams

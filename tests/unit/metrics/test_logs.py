@@ -8,10 +8,9 @@ import pytest
 
 from quire.core.logs import configure_logging
 from quire.metrics.config import ObservabilityConfig
+from quire.metrics.log_lines import RequestLog, StatusLine
 from quire.metrics.registry import ServerMetrics
-from quire.metrics.request_log import RequestLog
 from quire.metrics.setup import make_metrics
-from quire.metrics.status_line import StatusLine
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from quire.core.config import EngineConfig
 from quire.core.errors import ConfigError
-from quire.core.model_info import ModelInfo
+from quire.core.messages import ModelInfo
 from quire.core.pooling_params import PoolingParams
 from quire.engine.remote import EngineState
 from quire.metrics.config import ObservabilityConfig

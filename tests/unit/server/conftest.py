@@ -17,10 +17,10 @@ from quire.core.messages import (
     AbortRequests,
     AddRequest,
     EngineStats,
+    ModelInfo,
     SequenceDelta,
     StepOutputs,
 )
-from quire.core.model_info import ModelInfo
 from quire.server.app import create_app
 from quire.server.config import ServerConfig
 from quire.server.state import ServerState

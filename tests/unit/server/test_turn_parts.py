@@ -2,7 +2,7 @@
 
 import pytest
 
-from quire.server.chat_turn import Piece
+from quire.server.as_chat import Piece
 from quire.server.messages import ContentBlocks
 from quire.server.responses_output import OutputItems
 from quire.text.tools.events import (

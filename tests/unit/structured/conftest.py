@@ -8,7 +8,7 @@ import pytest
 
 import quire.boxed
 from quire.core.structured_outputs import StructuredOutputsParams
-from quire.engine.structured import vocabulary_source
+from quire.engine.tokenizer import vocabulary_source
 from quire.structured.check import grammar_of
 from quire.structured.grammars import Grammars
 from quire.structured.state import Matcher

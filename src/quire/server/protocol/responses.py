@@ -51,7 +51,3 @@ class ResponsesRequest(Body):
     prompt: dict[str, Any] | None = None
     conversation: str | dict[str, Any] | None = None
     request_id: str | None = Field(None, max_length=256)
-
-    @property
-    def wants_logprobs(self) -> bool:
-        return "message.output_text.logprobs" in (self.include or []) or bool(self.top_logprobs)

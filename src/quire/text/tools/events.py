@@ -5,7 +5,6 @@ index; joined they are the call's arguments as JSON text. `assemble` joins a str
 which is how the non-streamed answer is made, so both always agree.
 """
 
-import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -86,8 +85,3 @@ def assemble(events: Iterable[Event]) -> ParsedText:
         for start, pieces in zip(starts, arguments, strict=True)
     )
     return ParsedText("".join(content), calls, "".join(reasoning))
-
-
-def tool_call_id() -> str:
-    """A fresh id for a call the model gave none."""
-    return f"chatcmpl-tool-{secrets.token_hex(8)}"

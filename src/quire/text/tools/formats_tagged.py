@@ -9,18 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from quire.core.structural_tags import (
-    AnyOf,
-    AnyText,
-    Const,
-    Format,
-    JsonSchema,
-    Optional,
-    Regex,
-    Sequence,
-    Star,
-    Tag,
-)
+from quire.core import structural_tags as forms
 from quire.text.tools.calls import CallWriter
 from quire.text.tools.formats_pythonic import python_literal
 from quire.text.tools.reader import MalformedCall, Reader, Steps
@@ -135,13 +124,15 @@ class TaggedCalls:
             calls = self._tags(tools, self.section, self.call_end)
             yield Way(self.section, calls, separator="\n")
 
-    def _tags(self, tools: Tools, begin: str, end: str) -> list[Tag]:
+    def _tags(self, tools: Tools, begin: str, end: str) -> list[forms.Tag]:
         return [
-            Tag(f"{begin}{name}{self.name_end}\n", self._parameters(object_schema(schema)), end)
+            forms.Tag(
+                f"{begin}{name}{self.name_end}\n", self._parameters(object_schema(schema)), end
+            )
             for name, schema in tools.items()
         ]
 
-    def _parameters(self, schema: Mapping[str, Any]) -> Format:
+    def _parameters(self, schema: Mapping[str, Any]) -> forms.Format:
         """Names outside the schema are only allowed where it has none."""
         padding = "\n" if self.padded else ""
         gap = ("\n" if self.value else "") + self.value + padding
@@ -149,28 +140,32 @@ class TaggedCalls:
         properties = properties_of(schema)
         if not properties:
             if schema.get("additionalProperties", True) is False:
-                return Const("")
-            value = Tag(self.key_end + gap, AnyText(), end)
-            return Star(Sequence([Const(self.key), Regex(_ANY_NAME), value]))
+                return forms.Const("")
+            value = forms.Tag(self.key_end + gap, forms.AnyText(), end)
+            return forms.Star(
+                forms.Sequence([forms.Const(self.key), forms.Regex(_ANY_NAME), value])
+            )
         required = required_of(schema)
         written = {
-            name: Tag(f"{self.key}{name}{self.key_end}{gap}", _content(value, schema), end)
+            name: forms.Tag(f"{self.key}{name}{self.key_end}{gap}", _content(value, schema), end)
             for name, value in properties.items()
         }
-        return Sequence([v if name in required else Optional(v) for name, v in written.items()])
+        return forms.Sequence(
+            [v if name in required else forms.Optional(v) for name, v in written.items()]
+        )
 
 
-def _content(schema: dict[str, Any], root: Mapping[str, Any]) -> Format:
+def _content(schema: dict[str, Any], root: Mapping[str, Any]) -> forms.Format:
     """A value: JSON, or where it may be a text, text without quotes."""
     types = json_types(schema, root)
     if types and "string" not in types:
-        return JsonSchema(schema)
+        return forms.JsonSchema(schema)
     choices, longest = schema.get("enum"), schema.get("maxLength")
     if types == {"string"} and isinstance(choices, list):
-        texts: list[Format] = [Const(c) for c in choices if isinstance(c, str) and c]
-        return AnyOf(texts) if texts else AnyText()
+        texts: list[forms.Format] = [forms.Const(c) for c in choices if isinstance(c, str) and c]
+        return forms.AnyOf(texts) if texts else forms.AnyText()
     bounded = isinstance(longest, int) and 0 < longest <= _MAX_LENGTH
-    return AnyText(longest if bounded else None)
+    return forms.AnyText(longest if bounded else None)
 
 
 def json_types(schema: object, root: object = None, depth: int = 0) -> frozenset[str]:

@@ -15,13 +15,7 @@ from typing import Any
 
 from quire.core.errors import ConfigError, nearest
 from quire.text.tools.calls import CallWriter
-from quire.text.tools.events import (
-    ContentDelta,
-    ToolCallArguments,
-    ToolCallStart,
-    ToolEvent,
-    tool_call_id,
-)
+from quire.text.tools.events import ContentDelta, ToolCallArguments, ToolCallStart, ToolEvent
 from quire.text.tools.formats import TOOL_PARSER_ALIASES, TOOL_PARSERS, ToolFormat
 from quire.text.tools.reader import MalformedCall, Reader, Steps, partial_tail
 
@@ -200,7 +194,7 @@ def _kind(event: ToolEvent) -> tuple[type, int]:
 
 
 def _default_id(name: str, index: int) -> str:
-    return tool_call_id()
+    return f"chatcmpl-tool-{secrets.token_hex(8)}"
 
 
 def _mistral_id(name: str, index: int) -> str:

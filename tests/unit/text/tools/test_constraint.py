@@ -10,7 +10,7 @@ import pytest
 
 import quire.boxed
 from quire.core.structured_outputs import StructuredOutputsParams
-from quire.engine.structured import vocabulary_source
+from quire.engine.tokenizer import vocabulary_source
 from quire.structured.check import GrammarChecker, grammar_of
 from quire.structured.state import Matcher
 from quire.structured.vocabulary import Vocabulary, build_vocabulary
