@@ -17,7 +17,7 @@ def test_stage_and_append(ops: Ops, device: torch.device) -> None:
     new_pages = torch.tensor([-1, -1, 99, -1], dtype=torch.int32, device=device)
     token_ids, positions, slots = torch.full((3, 4), 77, dtype=torch.int64, device=device)
     before = table.clone()
-    ops.stage(tokens, table, rows, seq_lens, new_pages, token_ids, positions, slots, PAGE)
+    ops.stage(tokens, PAGE, table, rows, seq_lens, new_pages, token_ids, positions, slots)
     assert token_ids.tolist() == [2 * 12 + 6, 3, 5 * 12 + 4, 0]
     assert positions.tolist() == [6, 3, 4, 0]
     assert slots.tolist() == [27 * PAGE + 2, 20 * PAGE + 3, 99 * PAGE, -1]
@@ -44,7 +44,7 @@ def test_any_number_of_lines(ops: Ops, reference: Ops, device: torch.device, cou
     for run in (ops, reference):
         own = [x.clone().to(device) for x in (tokens, table, rows, seq_lens, new_pages, sampled)]
         made = torch.zeros(3, count, dtype=torch.int64, device=device)
-        run.stage(*own[:5], made[0], made[1], made[2], PAGE)
+        run.stage(own[0], PAGE, *own[1:5], *made)
         run.append(own[0], own[2], own[3], own[5])
         results.append([own[0], own[1], made])
     for actual, expected in zip(*results, strict=True):

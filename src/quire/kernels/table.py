@@ -88,11 +88,11 @@ class DrawNumbers(NamedTuple):
 
 # sample(logits [S, V], numbers) -> token ids [S] int64, -1 where a row is not a number
 Sample = Callable[[Tensor, DrawNumbers], Tensor]
-# stage(tokens [R, L] int32, page_table [R, M] int32, rows [S] int32, seq_lens [S] int32,
-#   new_pages [S] int32, token_ids [S] int64, positions [S] int64, slots [S] int64, page_size)
+# stage(tokens [R, L] int32, page_size, page_table [R, M] int32, rows [S] int32, seq_lens [S] int32,
+#   new_pages [S] int32, token_ids [S] int64, positions [S] int64, slots [S] int64)
 #   -> None; fills the last three for sequences of one query each
 Stage = Callable[
-    [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, int],
+    [Tensor, int, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor],
     None,
 ]
 # append(tokens [R, L] int32, rows [S] int32, seq_lens [S] int32 or int64, sampled [S] int64)

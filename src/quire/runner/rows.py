@@ -10,6 +10,7 @@ worker; owns no policy.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -115,7 +116,7 @@ class DeviceRows:
         self.groups = groups
         self._stride = _rounded(max_len)  # L
         self._by_parts = ops.by_parts
-        self._stage, self._append = ops.stage, ops.append
+        self._append = ops.append
         self._caps = caps
         self._device = torch.device(caps.torch_device)
         self.arrivals = [
@@ -123,6 +124,9 @@ class DeviceRows:
             for group in groups
         ]
         self.tokens = torch.zeros(num_rows, self._stride, dtype=torch.int32, device=self._device)
+        # The inputs of single tokens, all on the device. What `kernels.stage` calls a sequence's
+        # length is here how long it is with that token.
+        self.stage = partial(ops.stage, self.tokens, page_size)
         self.page_tables = [
             torch.zeros(num_rows, self.width, dtype=torch.int32, device=self._device)
             for _ in groups
@@ -132,13 +136,11 @@ class DeviceRows:
         """Bring the rows up to date with `plan`: new pages, and tokens of sequences that start."""
         if not (plan.pages or plan.starts):
             return
-        upload = _Upload()
+        arrays: list[Sequence[int] | np.ndarray] = []
         for group in range(len(self.groups)):
-            for array in self._page_updates(plan, group):
-                upload.add(array)
-        for start in plan.starts:
-            upload.add(start.token_ids)
-        parts = upload.send(self._caps, self._device)
+            arrays += self._page_updates(plan, group)
+        arrays += [start.token_ids for start in plan.starts]
+        parts = _send(arrays, self._caps, self._device)
         for table in self.page_tables:
             index, page_ids = next(parts), next(parts)
             if len(index):
@@ -150,13 +152,10 @@ class DeviceRows:
         """Bring the rows up to date with `plan` and build its inputs, without waiting."""
         self.enter(plan)
         step = HostStep.of(plan)
-        upload = _Upload()
-        for array in (*step.by_sequence, *step.by_token, *step.by_sample):
-            upload.add(array)
-        for group in range(len(self.groups)):
-            upload.add(self.plan_parts(group, *step.by_sequence).ravel())
-        query_starts, rows, seq_lens, token_rows, token_lens, *sent = upload.send(
-            self._caps, self._device
+        planned = [self.plan_parts(g, *step.by_sequence).ravel() for g in range(len(self.groups))]
+        arrays = [*step.by_sequence, *step.by_token, *step.by_sample, *planned]
+        query_starts, rows, seq_lens, token_rows, token_lens, *sent = _send(
+            arrays, self._caps, self._device
         )
         sample_tokens, sample_rows, sample_lens, *parts = sent
         # Each its own, so that all are aligned.
@@ -224,30 +223,6 @@ class DeviceRows:
         assert self._by_parts is not None
         return self._by_parts.splits(tiles, _kv_heads(self.groups[0]))
 
-    def stage(
-        self,
-        page_table: Tensor,
-        rows: Tensor,
-        seq_lens: Tensor,
-        new_pages: Tensor,
-        token_ids: Tensor,
-        positions: Tensor,
-        slots: Tensor,
-    ) -> None:
-        """The inputs of single tokens, all on the device: see `kernels.stage`. What it calls a
-        sequence's length is here how long it is with that token."""
-        self._stage(
-            self.tokens,
-            page_table,
-            rows,
-            seq_lens,
-            new_pages,
-            token_ids,
-            positions,
-            slots,
-            self.page_size,
-        )
-
     def append(self, rows: Tensor, positions: Tensor, sampled: Tensor) -> None:
         """Write sampled ids [S] to their rows; a line at position 0 is padding. A failed line's
         -1 becomes 0, a valid id: the step after may already be on its way and reads it."""
@@ -289,21 +264,14 @@ def _kv_heads(group: KVGroup) -> int:
     return max(layer.num_kv_heads for layer in group.layers)
 
 
-class _Upload:
-    """Integer arrays gathered in one host buffer and sent to the device in one copy."""
-
-    def __init__(self) -> None:
-        self._arrays: list[np.ndarray] = []
-
-    def add(self, values: Sequence[int] | np.ndarray) -> None:
-        self._arrays.append(np.asarray(values, dtype=np.int32))
-
-    def send(self, caps: DeviceCaps, device: torch.device) -> Iterator[Tensor]:
-        """The arrays as int32 views of one device buffer, in order of `add`."""
-        places, size = aligned_ranges([len(array) for array in self._arrays])
-        host = pinned((size,), torch.int32, caps)
-        into = host.numpy()
-        for array, place in zip(self._arrays, places):
-            into[place] = array
-        sent = host.to(device, non_blocking=True)
-        return (sent[place] for place in places)
+def _send(
+    arrays: Sequence[Sequence[int] | np.ndarray], caps: DeviceCaps, device: torch.device
+) -> Iterator[Tensor]:
+    """Integers to the device in one copy: int32 views of one buffer there, in their order."""
+    places, size = aligned_ranges([len(array) for array in arrays])
+    host = pinned((size,), torch.int32, caps)
+    into = host.numpy()
+    for array, place in zip(arrays, places):
+        into[place] = array
+    sent = host.to(device, non_blocking=True)
+    return (sent[place] for place in places)

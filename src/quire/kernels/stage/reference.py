@@ -6,6 +6,7 @@ from torch import Tensor
 
 def stage(
     tokens: Tensor,
+    page_size: int,
     page_table: Tensor,
     rows: Tensor,
     seq_lens: Tensor,
@@ -13,7 +14,6 @@ def stage(
     token_ids: Tensor,
     positions: Tensor,
     slots: Tensor,
-    page_size: int,
 ) -> None:
     """Fill token_ids, positions and slots, each [S] int64, for sequences of one query each.
 

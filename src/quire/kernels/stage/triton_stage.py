@@ -80,6 +80,7 @@ def _append_kernel(
 
 def stage(
     tokens: Tensor,
+    page_size: int,
     page_table: Tensor,
     rows: Tensor,
     seq_lens: Tensor,
@@ -87,7 +88,6 @@ def stage(
     token_ids: Tensor,
     positions: Tensor,
     slots: Tensor,
-    page_size: int,
 ) -> None:
     """As `reference.stage`."""
     num_lines = rows.shape[0]
