@@ -45,6 +45,7 @@ from quire.text.tokenizer import HFTokenizer, Tokenizer
 from quire.weights.build import check_model
 
 T = TypeVar("T")
+Params = TypeVar("Params", bound=SamplingParams | PoolingParams)
 
 _FORMATS = ("auto", "string", "openai")
 
@@ -336,7 +337,7 @@ class LLM:
     def _prepare(
         self,
         prompts: Sequence[PromptInput | Prompt],
-        params: SamplingParams | Sequence[SamplingParams] | None,
+        params: Params | Sequence[Params] | None,
         priority: Sequence[int] | None = None,
     ) -> list[TrackedRequest]:
         """Check all prompts before any runs."""
@@ -360,18 +361,13 @@ class LLM:
         use_tqdm: ProgressChoice,
     ) -> list[TrackedRequest]:
         """Check all prompts, then compute their vectors."""
-        self._live()
+        changes: dict[str, Any] = {"task": task}
+        if truncate is not None:
+            changes["truncate_prompt_tokens"] = truncate
         each = one_or_many(prompts)
         all_params = _for_each(params, len(each), "pooling_params")
-        requests = []
-        for index, (prompt, given) in enumerate(zip(each, all_params)):
-            wanted = dataclasses.replace(given or PoolingParams(), task=task)
-            if truncate is not None:
-                wanted = dataclasses.replace(wanted, truncate_prompt_tokens=truncate)
-            with _naming(index, len(each)):
-                requests.append(
-                    self._tracker.prepare_pooling(prompt, wanted, request_id=self._id())
-                )
+        wanted = [dataclasses.replace(p or PoolingParams(), **changes) for p in all_params]
+        requests = self._prepare(each, wanted)
         self._finish_all(requests, use_tqdm)
         return requests
 

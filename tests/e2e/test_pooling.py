@@ -108,7 +108,7 @@ def test_among_generating_requests(tiny: Tiny, async_steps: int) -> None:
         for i, prompt in enumerate(tiny.prompts):
             requests.append(tracker.prepare(prompt, params, request_id=f"g{i}"))
             mean = PoolingParams(pooling="mean", normalize=False)
-            requests.append(tracker.prepare_pooling(prompt, mean, request_id=f"p{i}"))
+            requests.append(tracker.prepare(prompt, mean, request_id=f"p{i}"))
         for request in requests:
             engine.add(tracker.start(request))
         while tracker.num_unfinished:

@@ -74,19 +74,26 @@ class RequestTracker:
     def prepare(
         self,
         prompt: PromptInput | Prompt,
-        params: SamplingParams | None = None,
+        params: SamplingParams | PoolingParams | None = None,
         *,
         request_id: str,
         priority: int = 0,
         max_logprobs: int | None = None,
     ) -> TrackedRequest:
-        """Check a request and resolve all of it. Nothing is registered yet.
+        """Check a request and resolve all of it; nothing is registered yet. With `PoolingParams` it
+        is for a vector, its sequence's `embedding`.
 
         Raises:
             RequestError: anything the engine could not do, naming the value and the limit.
         """
-        params = self.default_params() if params is None else params.clone()
-        params.validate()
+        pooling = None
+        if isinstance(params, PoolingParams):
+            pooling = self._resolved(params)
+            params = SamplingParams(detokenize=False, ignore_eos=True)
+            params.truncate_prompt_tokens = pooling.truncate_prompt_tokens
+        else:
+            params = self.default_params() if params is None else params.clone()
+            params.validate()
         self._check_text_params(params)
         bad_words_ids = self._bad_words_ids(params)
         limit = self._max_logprobs if max_logprobs is None else max_logprobs
@@ -94,55 +101,30 @@ class RequestTracker:
         if params.structured_outputs is not None:
             self.grammars.check(params.structured_outputs)
         parsed = parse_prompt(prompt)
-        token_ids = self._reader.encode(parsed, params.truncate_prompt_tokens)
-        room = self._info.max_model_len - len(token_ids)
+        generates = int(pooling is None)
+        token_ids = self._reader.encode(parsed, params.truncate_prompt_tokens, generates)
+        room = (self._info.max_model_len - len(token_ids)) * generates
         stop_ids = () if params.ignore_eos else self.eos_token_ids
         message = AddRequest(
             request_id=request_id,
             prompt_token_ids=token_ids,
             params=params,
-            seed=self._seed(params),
+            seed=self._seed(params) if generates else 0,
             stop_token_ids=list(dict.fromkeys((*stop_ids, *(params.stop_token_ids or ())))),
             arrival_time=time.monotonic(),
             max_tokens=room if params.max_tokens is None else min(params.max_tokens, room),
             priority=priority,
             cache_salt=parsed.cache_salt,
             bad_words_ids=bad_words_ids,
+            pooling=pooling,
         )
         return TrackedRequest(message, parsed.text, self._tokenizer)
 
-    def prepare_pooling(
-        self,
-        prompt: PromptInput | Prompt,
-        params: PoolingParams | None = None,
-        *,
-        request_id: str,
-        priority: int = 0,
-    ) -> TrackedRequest:
-        """Check a request for a vector, and resolve all of it. Its sequence ends with the vector
-        in `embedding`. Nothing is registered yet.
-
-        Raises:
-            RequestError: anything the engine could not do, naming the value and the limit.
-        """
-        params = params or PoolingParams()
+    def _resolved(self, params: PoolingParams) -> PoolingParams:
         hidden_size = self._info.hidden_size
         if params.dimensions is not None and params.dimensions > hidden_size:
             refuse("dimensions", params.dimensions, f"must be at most the model's {hidden_size}")
-        parsed = parse_prompt(prompt)
-        message = AddRequest(
-            request_id=request_id,
-            prompt_token_ids=self._reader.encode(parsed, params.truncate_prompt_tokens, room=0),
-            params=SamplingParams(detokenize=False),
-            seed=0,
-            stop_token_ids=[],
-            arrival_time=time.monotonic(),
-            max_tokens=0,
-            priority=priority,
-            cache_salt=parsed.cache_salt,
-            pooling=dataclasses.replace(params, pooling=params.pooling or self._info.pooling),
-        )
-        return TrackedRequest(message, parsed.text, self._tokenizer)
+        return dataclasses.replace(params, pooling=params.pooling or self._info.pooling)
 
     def start(self, request: TrackedRequest) -> AddRequest:
         """Register a prepared request; the message is for the engine.
@@ -196,14 +178,11 @@ class RequestTracker:
             if sequence.finish_reason is not None:
                 if sequence.stopped_early:
                     aborts.append(AbortRequests(delta.request_id, [delta.index]))
-                self._finish_sequence(request, now)
+                request.num_unfinished -= 1
+                if request.finished:
+                    metrics.finished_time = now
+                    del requests[delta.request_id]
         return Processed(updates, aborts)
-
-    def _finish_sequence(self, request: TrackedRequest, now: float) -> None:
-        request.num_unfinished -= 1
-        if request.finished:
-            request.metrics.finished_time = now
-            del self._requests[request.request_id]
 
     @property
     def num_unfinished(self) -> int:

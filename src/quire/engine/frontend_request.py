@@ -62,7 +62,11 @@ class TrackedSequence:
             text, token_ids = self._absorb_carefully(delta)
         self.token_ids += token_ids
         if self._logprobs is not None and delta.logprobs:
-            self._add_logprobs(delta.logprobs[: len(token_ids)])
+            new = delta.logprobs[: len(token_ids)]
+            self._logprobs += new
+            self.cumulative_logprob = sum(
+                (e.logprobs[0] for e in new), self.cumulative_logprob or 0.0
+            )
         if text:
             self._parts.append(text)
         return text, token_ids
@@ -107,13 +111,6 @@ class TrackedSequence:
         self.finish_reason = "stop"
         self.stop_reason = self._stops.matched
         self.stopped_early = reason is None
-
-    def _add_logprobs(self, logprobs: list[TokenLogprobs]) -> None:
-        assert self._logprobs is not None
-        assert self.cumulative_logprob is not None
-        self._logprobs += logprobs
-        for entry in logprobs:
-            self.cumulative_logprob += entry.logprobs[0]
 
     def logprobs(self, tokenizer: Tokenizer | None, start: int = 0) -> SampleLogprobs | None:
         """Log-probabilities from the start-th token on; None if not asked for."""

@@ -37,10 +37,9 @@ async def search_beams(
     """
     width = body.n or 1
     _check(body, params, width, state.engine_config.model.max_logprobs)
-    dispatcher = state.ready().dispatcher
-    tracker = dispatcher.tracker
+    tracker = state.ready().dispatcher.tracker
     answers = [
-        dispatcher.prepare(prompt, params, f"{request_id}-{index}")
+        tracker.prepare(prompt, params, request_id=f"{request_id}-{index}")
         for index, prompt in enumerate(prompts)
     ]
     beams = BeamSearchParams(

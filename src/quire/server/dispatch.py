@@ -8,10 +8,7 @@ import asyncio
 from dataclasses import dataclass
 
 from quire.core.messages import AbortRequests, AddRequest, StepOutputs
-from quire.core.pooling_params import PoolingParams
-from quire.core.sampling_params import SamplingParams
 from quire.engine.frontend import RequestTracker, Update
-from quire.engine.frontend_prompt import Prompt, PromptInput
 from quire.engine.frontend_request import TrackedRequest
 from quire.engine.remote import RemoteEngine
 from quire.metrics.registry import ServerMetrics
@@ -106,28 +103,10 @@ class Dispatcher:
         self._engine = engine
         self._generations: dict[str, Generation] = {}
 
-    def prepare(
-        self,
-        prompt: PromptInput | Prompt,
-        params: SamplingParams | PoolingParams | None,
-        request_id: str,
-        priority: int = 0,
-    ) -> TrackedRequest:
-        """Check a request; nothing is sent. With `PoolingParams` it is for a vector.
-
-        Raises:
-            RequestError: anything the engine could not do.
-        """
-        if isinstance(params, PoolingParams):
-            return self.tracker.prepare_pooling(
-                prompt, params, request_id=request_id, priority=priority
-            )
-        return self.tracker.prepare(prompt, params, request_id=request_id, priority=priority)
-
     def start(
         self, request: TrackedRequest, key: str | None, mailbox: Mailbox, first_choice: int = 0
     ) -> Generation:
-        """Send a prepared request; its id is made unique. See `Generation` for the rest."""
+        """Send a request that `tracker` has prepared; its id is made unique. See `Generation`."""
         request.message.request_id = self._free_id(request.request_id)
         generation = Generation(request, key, mailbox, first_choice)
         message = self.tracker.start(request)

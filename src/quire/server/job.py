@@ -73,8 +73,9 @@ class Job:
         try:
             priority = _priority(http, priority)
             job._set_deadline(timeout)
+            prepare = job.serving.dispatcher.tracker.prepare
             job.requests = [
-                job.serving.dispatcher.prepare(prompt, params, f"{request_id}-{index}", priority)
+                prepare(prompt, params, request_id=f"{request_id}-{index}", priority=priority)
                 for index, prompt in enumerate(prompts)
             ]
             key = http.scope.get(KEY_SCOPE)

@@ -93,7 +93,7 @@ class ServerState:
         self.responses = ResponseStore(
             server_config.max_stored_responses, server_config.max_stored_bytes
         )
-        self._serving: Serving | None = None
+        self.serving: Serving | None = None  # until the model is loaded
         template = server_config.chat_template
         self._chat_template = None if template is None else read_template(template)
 
@@ -120,7 +120,7 @@ class ServerState:
         finally:
             opening.cancel()
             loading.cancel()
-        self._serving = self._assemble(opening.result(), loading.result())
+        self.serving = self._assemble(opening.result(), loading.result())
 
     def _assemble(self, tokenizer: Tokenizer | None, info: ModelInfo) -> Serving:
         assert tokenizer is not None, "skip_tokenizer_init is refused"
@@ -139,20 +139,20 @@ class ServerState:
 
     def _room(self) -> EngineRoom | None:
         """What admission asks of the engine."""
-        if self._serving is None:
+        if self.serving is None:
             return None
         stats = self.engine.stats
         waiting = 0 if stats is None else stats.num_waiting
-        return EngineRoom(self._serving.info.max_num_seqs, waiting)
+        return EngineRoom(self.serving.info.max_num_seqs, waiting)
 
     # --- what the engine says ---
 
     def _on_outputs(self, outputs: StepOutputs) -> None:
-        if self._serving is not None:
-            self._serving.dispatcher.on_outputs(outputs)
+        if self.serving is not None:
+            self.serving.dispatcher.on_outputs(outputs)
 
     def _on_restart(self) -> list[AddRequest | AbortRequests]:
-        return [] if self._serving is None else self._serving.dispatcher.resume()
+        return [] if self.serving is None else self.serving.dispatcher.resume()
 
     # --- what handlers ask ---
 
@@ -160,11 +160,6 @@ class ServerState:
     def num_open(self) -> int:
         """HTTP requests with generations that have not been answered to the end."""
         return len(self.open)
-
-    @property
-    def serving(self) -> Serving | None:
-        """None until the model is loaded."""
-        return self._serving
 
     def ready(self) -> Serving:
         """For a request that needs the model.
@@ -177,9 +172,9 @@ class ServerState:
         phase = self.engine_phase()
         if phase == "FAILED":
             raise APIError(500, f"The engine has failed: {self.failure}", "InternalServerError")
-        if self._serving is None:
+        if self.serving is None:
             raise unavailable(f"The model is not ready: {self.describe()}.", RETRY_WHILE_LOADING)
-        return self._serving
+        return self.serving
 
     def engine_phase(self) -> str:
         """STARTING, LOADING, READY, RESTARTING, FAILED or STOPPED."""
@@ -195,7 +190,7 @@ class ServerState:
 
     def stalled(self) -> bool:
         """Work is pending and no step has ended for `stall_timeout`."""
-        if self._serving is None or not self._serving.dispatcher.num_unfinished:
+        if self.serving is None or not self.serving.dispatcher.num_unfinished:
             return False
         age = self.engine.last_step_age()
         return age is not None and age > self.config.stall_timeout
@@ -203,8 +198,8 @@ class ServerState:
     def fail(self, error: QuireError) -> None:
         """The engine is gone for good: every waiting request is told, new ones are refused."""
         self.failure = error
-        if self._serving is not None:
-            self._serving.dispatcher.fail_all(EngineDeadError(str(error)))
+        if self.serving is not None:
+            self.serving.dispatcher.fail_all(EngineDeadError(str(error)))
 
     def end_all(self) -> None:
         """The time for running requests is over: each is told."""

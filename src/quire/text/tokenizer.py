@@ -85,10 +85,6 @@ class Tokenizer:
         token = self.facts.special_tokens.get("eos_token")
         return None if token is None else self.token_id(token)
 
-    @property
-    def is_fast(self) -> bool:
-        return self._backend is not None
-
     def __len__(self) -> int:
         return self.vocab_size
 

@@ -29,7 +29,8 @@ def submit(
     params: SamplingParams | None = None,
     mailbox: Mailbox | None = None,
 ) -> Generation:
-    return dispatcher.start(dispatcher.prepare("Hi", params, name), None, mailbox or Mailbox())
+    request = dispatcher.tracker.prepare("Hi", params, request_id=name)
+    return dispatcher.start(request, None, mailbox or Mailbox())
 
 
 async def finished(generation: Generation) -> list[TrackedSequence]:

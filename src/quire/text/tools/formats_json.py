@@ -19,8 +19,8 @@ class JsonCalls:
     """Tags around JSON.
 
     Attributes:
-        begins: what announces calls, anywhere in the text.
-        ends: what may follow them, in the order of `begins`.
+        triggers: what announces calls, anywhere in the text.
+        ends: what may follow them, in the order of `triggers`.
         bare: characters that are the beginning of calls at the very start of the text.
         special: the tags are special tokens, so the text must be decoded with these.
         argument_key, listed, padding, separator: how a model writes calls: the key of the
@@ -28,7 +28,7 @@ class JsonCalls:
             Reading is lenient about all four.
     """
 
-    begins: tuple[str, ...]
+    triggers: tuple[str, ...]
     ends: tuple[str, ...] = ()
     bare: str = ""
     special: bool = False
@@ -36,10 +36,6 @@ class JsonCalls:
     listed: bool = False
     padding: str = ""
     separator: str = "\n"
-
-    @property
-    def triggers(self) -> tuple[str, ...]:
-        return self.begins
 
     def read(self, reader: Reader, calls: CallWriter, trigger: str) -> Steps[None]:
         """Calls, from behind the trigger to behind the end."""
@@ -52,7 +48,7 @@ class JsonCalls:
     def ways(self, tools: Tools, chat_template: str) -> Iterator[Way]:
         """Bare, or between tags."""
         frames = [("", "")] if self.bare else []
-        for begin, end in zip_longest(self.begins, self.ends, fillvalue=""):
+        for begin, end in zip_longest(self.triggers, self.ends, fillvalue=""):
             frames.append((begin + self.padding, self.padding + end if end else ""))
         for begin, end in frames:
             if self.listed:

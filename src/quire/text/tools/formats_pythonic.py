@@ -24,14 +24,10 @@ _WORDS = {"true": True, "false": False, "null": None}
 class PythonicCalls:
     """A Python list of calls, at the start of the text or between tags."""
 
-    begins: tuple[str, ...] = ()
+    triggers: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()
     bare: str = "["
     special: bool = False
-
-    @property
-    def triggers(self) -> tuple[str, ...]:
-        return self.begins
 
     def read(self, reader: Reader, calls: CallWriter, trigger: str) -> Steps[None]:
         """Calls, from behind the trigger to behind the end."""
@@ -60,7 +56,7 @@ class PythonicCalls:
             Tag(f"{name}(", _keywords(object_schema(schema)), ")") for name, schema in tools.items()
         ]
         frames = [("", "")] if self.bare else []
-        for begin, end in [*frames, *zip_longest(self.begins, self.ends, fillvalue="")]:
+        for begin, end in [*frames, *zip_longest(self.triggers, self.ends, fillvalue="")]:
             yield Way(begin or "[", calls, begin + "[", ", ", "]" + end)
 
 
