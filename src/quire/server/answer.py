@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
@@ -16,48 +15,32 @@ from quire.server.protocol.common import GenerationBody
 from quire.server.replies import answer_id, encode_json, json_response, request_id_headers
 from quire.server.sse import DONE, EventStream, error_events, event
 from quire.server.state import ServerState, Serving
-from quire.text.tokenizer import Tokenizer
 
 
-@dataclass(frozen=True, slots=True)
 class AnswerFacts:
-    """Fixed before the first token, and the same from the first chunk to the last."""
+    """Fixed before the first token, and the same from the first chunk to the last. Its id begins
+    with `prefix`."""
 
-    id: str
-    created: int
-    model: str
-    fingerprint: str
-    tokenizer: Tokenizer
-    writer: TokenWriter
-    return_token_ids: bool
-    include_usage: bool
-    continuous_usage: bool
-    prompt_details: bool  # say how many prompt tokens came from the cache
-    interval: int  # tokens a chunk holds
-
-    @classmethod
-    def of(
-        cls, prefix: str, state: ServerState, serving: Serving, http: Request, body: GenerationBody
-    ) -> "AnswerFacts":
-        """A fresh answer to a body; its id begins with `prefix`."""
+    def __init__(
+        self, prefix: str, state: ServerState, serving: Serving, http: Request, body: GenerationBody
+    ) -> None:
         config = state.config
         forced = config.enable_force_include_usage
         as_ids = body.return_tokens_as_token_ids
-        return cls(
-            id=answer_id(prefix, http, body.request_id),
-            created=int(time.time()),
-            model=state.model_names[0],
-            fingerprint=serving.fingerprint,
-            tokenizer=serving.tokenizer,
-            writer=TokenWriter(
-                serving.tokenizer, config.return_tokens_as_token_ids if as_ids is None else as_ids
-            ),
-            return_token_ids=bool(body.return_token_ids),
-            include_usage=body.include_usage or forced,
-            continuous_usage=body.continuous_usage or forced,
-            prompt_details=config.enable_prompt_tokens_details,
-            interval=body.stream_interval or 1,
-        )
+        if as_ids is None:
+            as_ids = config.return_tokens_as_token_ids
+        self.id = answer_id(prefix, http, body.request_id)
+        self.created = int(time.time())
+        self.model = state.model_names[0]
+        self.fingerprint = serving.fingerprint
+        self.tokenizer = serving.tokenizer
+        self.writer = TokenWriter(serving.tokenizer, as_ids)
+        self.return_token_ids = bool(body.return_token_ids)
+        self.include_usage = body.include_usage or forced
+        self.continuous_usage = body.continuous_usage or forced
+        # Whether to say how many prompt tokens came from the cache.
+        self.prompt_details = config.enable_prompt_tokens_details
+        self.interval = body.stream_interval or 1  # tokens a chunk holds
 
     def head(self, kind: str) -> dict[str, Any]:
         """The fields that every body and chunk begins with."""

@@ -90,8 +90,8 @@ async def _prepared(
     params.structured_outputs = constraint
     if tools.shows_special_tokens or (reasoning and reasoning_format_of(reasoning).special):
         params.skip_special_tokens = False
-    facts = AnswerFacts.of("chatcmpl", state, serving, http, body)
-    return prompt, params, ChatShape.of(state, body, facts, tools, prompt, reasoning, api)
+    facts = AnswerFacts("chatcmpl", state, serving, http, body)
+    return prompt, params, ChatShape(state, body, facts, tools, prompt, reasoning, api)
 
 
 def _params(body: ChatCompletionRequest, serving: Serving) -> SamplingParams:

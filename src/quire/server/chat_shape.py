@@ -2,12 +2,10 @@
 takes one choice's tokens apart accordingly, whichever API shows them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from quire.engine.frontend_prompt import Prompt
 from quire.engine.frontend_request import TrackedSequence
-from quire.metrics.registry import ServerMetrics
 from quire.server.answer import AnswerFacts
 from quire.server.chat_tools import ToolUse
 from quire.server.logprobs import chat_logprobs
@@ -17,28 +15,16 @@ from quire.text.reasoning.parser import ResponseParser, make_reasoning_parser
 from quire.text.tools.events import ContentDelta, Event, ReasoningDelta, ToolCallStart
 
 
-@dataclass(frozen=True, slots=True)
 class ChatShape:
-    """Fixed before the first token."""
+    """What a body asks for, fixed before the first token.
 
-    facts: AnswerFacts
-    metrics: ServerMetrics
-    api: str  # who asks, for metrics
-    streaming: bool
-    role: str
-    continued: str  # the final message that the answer goes on with
-    echo: str  # what the answer begins with, before anything generated
-    tools: ToolUse
-    reasoning_parser: str | None
-    include_reasoning: bool
-    prompt_text: str  # the rendered conversation
-    return_prompt_text: bool
-    num_top: int | None  # top_logprobs; None without log-probabilities
-    return_token_ids: bool
+    Args:
+        reasoning: the reasoning parser's name.
+        api: who asks, for metrics.
+    """
 
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         state: ServerState,
         body: ChatCompletionRequest,
         facts: AnswerFacts,
@@ -46,30 +32,27 @@ class ChatShape:
         prompt: Prompt,
         reasoning: str | None,
         api: str,
-    ) -> "ChatShape":
-        """What this body asks for; `reasoning` is the reasoning parser's name."""
+    ) -> None:
         last = body.messages[-1]
         role = state.config.response_role
         if not body.add_generation_prompt:
             role = str(last.get("role", role))
         hides = reasoning is not None and not body.include_reasoning
-        return cls(
-            facts=facts,
-            metrics=state.metrics,
-            api=api,
-            streaming=bool(body.stream),
-            role=role,
-            continued=_text_of(last) if body.continue_final_message else "",
-            echo=_text_of(last) if body.echo and last.get("role") == role else "",
-            tools=tools,
-            reasoning_parser=reasoning,
-            include_reasoning=body.include_reasoning,
-            prompt_text=prompt.text or "",
-            return_prompt_text=bool(body.return_prompt_text),
-            # What is hidden must not be readable from its tokens either.
-            num_top=(body.top_logprobs or 0) if body.logprobs and not hides else None,
-            return_token_ids=facts.return_token_ids and not hides,
-        )
+        self.facts, self.tools, self.api = facts, tools, api
+        self.metrics = state.metrics
+        self.streaming = bool(body.stream)
+        self.role = role
+        # The final message that the answer goes on with, and what it begins with, before anything
+        # generated.
+        self.continued = _text_of(last) if body.continue_final_message else ""
+        self.echo = _text_of(last) if body.echo and last.get("role") == role else ""
+        self.reasoning_parser = reasoning
+        self.include_reasoning = body.include_reasoning
+        self.prompt_text = prompt.text or ""
+        self.return_prompt_text = bool(body.return_prompt_text)
+        # What is hidden must not be readable from its tokens either.
+        self.num_top = (body.top_logprobs or 0) if body.logprobs and not hides else None
+        self.return_token_ids = facts.return_token_ids and not hides
 
     def parser(self) -> ResponseParser | None:
         """For one choice's text; None if all of it is content."""

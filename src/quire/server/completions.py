@@ -45,7 +45,7 @@ async def create_completion(body: CompletionRequest, http: Request) -> Response:
     prompts = await offload(
         sum(map(len, each)), lambda: [_encode(serving, body, prompt) for prompt in each]
     )
-    facts = AnswerFacts.of("cmpl", state, serving, http, body)
+    facts = AnswerFacts("cmpl", state, serving, http, body)
     if body.use_beam_search:
         found = await search_beams(state, http, body, prompts, params, facts.id)
         return json_response(CompletionAnswer(found, body, facts).whole(), request_id_headers(http))

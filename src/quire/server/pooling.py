@@ -9,7 +9,6 @@ import struct
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -31,7 +30,6 @@ from quire.server.protocol.pooling import (
 )
 from quire.server.replies import answer_id, json_response, request_id_headers
 from quire.server.routes import post, state_of
-from quire.server.state import ServerState, Serving
 
 _FORMAT = {"float32": "f", "float16": "e"}  # struct's letters
 _ORDER = {"little": "<", "big": ">", "native": "<" if sys.byteorder == "little" else ">"}
@@ -104,10 +102,11 @@ async def rerank(body: RerankRequest, http: Request) -> Response:
             result["document"] = {"text": body.texts[result["index"]], "multi_modal": None}
     tokens = _num_tokens(prompts)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return call.answer({"id": name, "model": call.model, "usage": usage, "results": results})
+    return call.answer(
+        {"id": name, "model": call.state.model_names[0], "usage": usage, "results": results}
+    )
 
 
-@dataclass(slots=True)
 class _Call:
     """One request: its body to prompts, these to vectors, and those to an answer.
 
@@ -115,29 +114,13 @@ class _Call:
         RequestError, APIError: from every method; refused, with the field's name.
     """
 
-    http: Request
-    body: PoolingBody
-
-    def __post_init__(self) -> None:
-        self.state.ready()
-        self.state.check_model(self.body.model)
-        check_cache_salt(self.body.cache_salt)
-
-    @property
-    def state(self) -> ServerState:
-        return state_of(self.http)
-
-    @property
-    def serving(self) -> Serving:
-        return self.state.ready()
-
-    @property
-    def model(self) -> str:
-        return self.state.model_names[0]
-
-    @property
-    def scoring(self) -> PoolingParams:
-        return PoolingParams(pooling=self.body.pooling, task="score")
+    def __init__(self, http: Request, body: PoolingBody) -> None:
+        self.http, self.body, self.state = http, body, state_of(http)
+        self.serving = self.state.ready()
+        self.state.check_model(body.model)
+        check_cache_salt(body.cache_salt)
+        self.scoring = PoolingParams(pooling=body.pooling, task="score")
+        self._truncation = Truncation(body.truncate_prompt_tokens, body.truncation_side, room=0)
 
     async def embedded(
         self, body: EmbeddingRequest, prefix: str, kind: str, field: str
@@ -197,10 +180,6 @@ class _Call:
     def ids(self, token_ids: Sequence[int], truncation: Truncation) -> Prompt:
         return take_ids(self.serving, token_ids, truncation, self.body.cache_salt or "")
 
-    @property
-    def _truncation(self) -> Truncation:
-        return Truncation(self.body.truncate_prompt_tokens, self.body.truncation_side, room=0)
-
     def _check_count(self, count: int) -> None:
         limit = self.state.config.max_prompts
         if count > limit:
@@ -239,7 +218,7 @@ class _Call:
                 "id": name,
                 "object": "list",
                 "created": int(time.time()),
-                "model": self.model,
+                "model": self.state.model_names[0],
                 "data": [
                     {"index": index, "object": kind, field: value}
                     for index, value in enumerate(values)
