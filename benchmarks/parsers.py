@@ -14,9 +14,9 @@ from typing import Protocol
 import quire.boxed
 from quire.text.detokenizer import make_detokenizer
 from quire.text.load import TokenizerSource, load_tokenizer
-from quire.text.reasoning.parser import ResponseParser, make_reasoning_parser
+from quire.text.reasoning.parser import ReasoningParser, ResponseParser
 from quire.text.tools.events import Event
-from quire.text.tools.parser import make_tool_parser
+from quire.text.tools.parser import ToolParser
 
 PROSE = "The capital of South Korea is Seoul; it has about 9.4 million people. 대한민국.\n"
 CODE = "if a < b and c[0] > 1:\n    return {'x': [a, b]}\n\n\n# <b>bold</b>\n"
@@ -54,16 +54,16 @@ def main() -> None:
     print(f"{len(prose)} tokens of prose, {len(code)} of code, {len(calls)} of calls; µs per token")
     for name in sys.argv[1:] or DEFAULT:
         print(
-            f"{name:>16}: prose {cost(lambda: make_tool_parser(name), prose):.2f},"  # noqa: B023
-            f" code {cost(lambda: make_tool_parser(name), code):.2f}"  # noqa: B023
+            f"{name:>16}: prose {cost(lambda: ToolParser(name), prose):.2f},"  # noqa: B023
+            f" code {cost(lambda: ToolParser(name), code):.2f}"  # noqa: B023
         )
     for bound, word in ((False, "checked"), (True, "streamed")):
-        each = cost(lambda: make_tool_parser("hermes", bound=bound), calls)  # noqa: B023
+        each = cost(lambda: ToolParser("hermes", bound=bound), calls)  # noqa: B023
         print(f"{'hermes':>16}: calls, arguments {word}: {each:.2f}")
-    print(f"{'qwen3':>16}: reasoning {cost(lambda: make_reasoning_parser('qwen3'), thinking):.2f}")
+    print(f"{'qwen3':>16}: reasoning {cost(lambda: ReasoningParser('qwen3'), thinking):.2f}")
 
     def both() -> ResponseParser:
-        return ResponseParser(make_reasoning_parser("qwen3"), make_tool_parser("hermes"))
+        return ResponseParser(ReasoningParser("qwen3"), ToolParser("hermes"))
 
     print(f"{'qwen3 + hermes':>16}: prose {cost(both, prose):.2f}, code {cost(both, code):.2f}")
 

@@ -68,13 +68,13 @@ class SamplingBatch:
         ]
         if not words:
             return None
-        return BannedSequences.build(words, self._table.vocab_size, self._table.device)
+        return BannedSequences(words, self._table.vocab_size, self._table.device)
 
     def _bias(self) -> SparseBias | None:
         found = [(line, extras.additions) for line, _, extras in self._extras(Feature.BIAS)]
         if not found:
             return None
-        return SparseBias.build(
+        return SparseBias(
             lines=np.concatenate([np.full(len(a.tokens), line) for line, a in found]),
             tokens=np.concatenate([a.tokens for _, a in found]),
             values=np.concatenate([a.values for _, a in found]),
@@ -84,19 +84,12 @@ class SamplingBatch:
         )
 
     def _penalties(self, device_rows: Tensor) -> Penalties | None:
-        lines, numbers = self._using(Feature.PENALTIES), self.numbers
+        lines = self._using(Feature.PENALTIES)
         if not lines.size:
             return None
         index = upload(lines, self._table.device)
-        return Penalties(
-            lines=index,
-            rows=device_rows.index_select(0, index),
-            num_prompt_tokens=numbers.num_prompt_tokens.index_select(0, index),
-            repetition=numbers.repetition.index_select(0, index),
-            frequency=numbers.frequency.index_select(0, index),
-            presence=numbers.presence.index_select(0, index),
-            count=self._using(Feature.COUNTS).size > 0,
-        )
+        counts = self._using(Feature.COUNTS).size > 0
+        return Penalties(index, device_rows.index_select(0, index), self.numbers, counts)
 
     def _logprobs(self) -> LogprobLines | None:
         lines = self._using(Feature.LOGPROBS)

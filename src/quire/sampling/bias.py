@@ -6,8 +6,6 @@ so the order in which a scatter adds does not matter. A logit of +inf would beco
 line that holds one gives no token anyway.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,39 +16,23 @@ ALWAYS = np.iinfo(np.int64).max  # an `until` that no position reaches
 ANY_TOKEN = -1  # pads the prefixes of bad words
 
 
-@dataclass(frozen=True, slots=True)
 class SparseBias:
-    """n additions.
+    """n additions: [n] each, `tokens` within [0, V). One applies to positions below its `until`."""
 
-    Args:
-        lines: [n] int64.
-        index: [n] int64, line * V + token.
-        values: [n] fp32.
-        until: [n] int64, the addition applies to positions below it; None: to all.
-    """
-
-    lines: Tensor
-    index: Tensor
-    values: Tensor
-    until: Tensor | None
-
-    @staticmethod
-    def build(
+    def __init__(
+        self,
         lines: np.ndarray,
         tokens: np.ndarray,
         values: np.ndarray,
         until: np.ndarray,
         vocab_size: int,
         device: torch.device,
-    ) -> "SparseBias":
-        """Upload n additions; the arrays are [n], `tokens` within [0, V)."""
+    ) -> None:
         limited = bool((until != ALWAYS).any())
-        return SparseBias(
-            lines=upload(lines, device),
-            index=upload(lines * vocab_size + tokens, device),
-            values=upload(values, device),
-            until=upload(until, device) if limited else None,
-        )
+        self.lines = upload(lines, device)
+        self.index = upload(lines * vocab_size + tokens, device)
+        self.values = upload(values, device)
+        self.until = upload(until, device) if limited else None
 
     def apply(self, logits: Tensor, positions: Tensor) -> None:
         """Add to logits [S, V] in place; positions [S] int64 are the sampled tokens'."""
@@ -61,33 +43,20 @@ class SparseBias:
         logits.view(-1).scatter_add_(0, self.index, values)
 
 
-@dataclass(frozen=True, slots=True)
 class BannedSequences:
     """w bad words of two or more tokens: the last is banned where the output ends in the others.
 
-    Only the output counts, as in vLLM: a word begun by the prompt may be finished.
-
-    Args:
-        lines, rows: [w] int64.
-        index: [w] int64, line * V + the word's last token.
-        prefixes: [w, C] int64, the other tokens from the last to the first, then ANY_TOKEN.
-        offsets: [C] int64, how far before the sampled position each column stands.
-        first: [w] int64, the lowest position at which the word can be completed.
+    Only the output counts, as in vLLM: a word begun by the prompt may be finished. Words are given
+    as (line, row, num_prompt_tokens, token ids).
     """
 
-    lines: Tensor
-    rows: Tensor
-    index: Tensor
-    prefixes: Tensor
-    offsets: Tensor
-    first: Tensor
-
-    @staticmethod
-    def build(
-        words: list[tuple[int, int, int, tuple[int, ...]]], vocab_size: int, device: torch.device
-    ) -> "BannedSequences":
-        """Upload words given as (line, row, num_prompt_tokens, token ids)."""
-        width = max(len(ids) for *_, ids in words) - 1
+    def __init__(
+        self,
+        words: list[tuple[int, int, int, tuple[int, ...]]],
+        vocab_size: int,
+        device: torch.device,
+    ) -> None:
+        width = max(len(ids) for *_, ids in words) - 1  # C
         prefixes = np.full((len(words), width), ANY_TOKEN, dtype=np.int64)
         for i, (_, _, _, ids) in enumerate(words):
             prefixes[i, : len(ids) - 1] = ids[-2::-1]
@@ -98,9 +67,13 @@ class BannedSequences:
             ],
             dtype=np.int64,
         )
-        lines, rows, index, first = upload(numbers.T, device).unbind(0)
-        offsets = upload(np.arange(1, width + 1), device)
-        return BannedSequences(lines, rows, index, upload(prefixes, device), offsets, first)
+        # [w] int64. `index`: line * V + the word's last token; `first`: the lowest position at
+        # which the word can be completed.
+        self.lines, self.rows, self.index, self.first = upload(numbers.T, device).unbind(0)
+        # [w, C]: the other tokens from the last to the first, then ANY_TOKEN.
+        self.prefixes = upload(prefixes, device)
+        # [C]: how far before the sampled position each column stands.
+        self.offsets = upload(np.arange(1, width + 1), device)
 
     def apply(self, logits: Tensor, positions: Tensor, tokens: Tensor) -> None:
         """Ban in logits [S, V] in place; tokens [R, L] are valid below positions [S]."""

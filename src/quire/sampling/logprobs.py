@@ -3,8 +3,6 @@
 They come from the model's own logits: no temperature, penalty, mask or bias.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -13,7 +11,6 @@ from quire.core.plan import TokenLogprobs
 WHOLE_VOCABULARY = -1
 
 
-@dataclass(frozen=True, slots=True)
 class LogprobTensors:
     """Of n tokens: each one's log-probability, then those of the k most likely, best first.
 
@@ -22,33 +19,22 @@ class LogprobTensors:
         logprobs: [n, 1 + k] fp32.
         ranks: [n] int64, 1 + the number of tokens that are strictly more likely.
         num_top: how many of the k each of the n asked for.
-        host: the three on the host; on a GPU the copies are queued, not awaited.
     """
 
-    token_ids: Tensor
-    logprobs: Tensor
-    ranks: Tensor
-    num_top: tuple[int, ...]
-    host: tuple[Tensor, Tensor, Tensor]
-
-    @staticmethod
-    def build(
-        token_ids: Tensor, logprobs: Tensor, ranks: Tensor, num_top: tuple[int, ...]
-    ) -> "LogprobTensors":
-        """Keep the tensors and queue their copies to (pinned) host memory."""
-        token_host, logprob_host, rank_host = (
-            tensor.to("cpu", non_blocking=True) for tensor in (token_ids, logprobs, ranks)
-        )
-        return LogprobTensors(
-            token_ids, logprobs, ranks, num_top, (token_host, logprob_host, rank_host)
-        )
+    def __init__(
+        self, token_ids: Tensor, logprobs: Tensor, ranks: Tensor, num_top: tuple[int, ...]
+    ) -> None:
+        self.token_ids, self.logprobs, self.ranks = token_ids, logprobs, ranks
+        self.num_top = num_top
+        # On a GPU the copies, to pinned memory, are queued and not awaited.
+        self._host = [x.to("cpu", non_blocking=True) for x in (token_ids, logprobs, ranks)]
 
     def to_host(self) -> list[TokenLogprobs]:
         """One `TokenLogprobs` each, cut to what it asked for.
 
         The caller has waited for the device to reach the point where this was built.
         """
-        token_ids, logprobs, ranks = (tensor.tolist() for tensor in self.host)
+        token_ids, logprobs, ranks = (tensor.tolist() for tensor in self._host)
         return [
             TokenLogprobs(ids[: 1 + k], values[: 1 + k], rank)
             for ids, values, rank, k in zip(token_ids, logprobs, ranks, self.num_top, strict=True)
@@ -87,4 +73,4 @@ def prompt_logprobs(logits: Tensor, targets: Tensor, k: int, max_elements: int) 
         for some, their in zip(logits.split(group), targets.split(group), strict=True)
     ]
     token_ids, logprobs, ranks = (torch.cat(part) for part in zip(*parts, strict=True))
-    return LogprobTensors.build(token_ids, logprobs, ranks, (k,) * num_lines)
+    return LogprobTensors(token_ids, logprobs, ranks, (k,) * num_lines)

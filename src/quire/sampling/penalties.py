@@ -5,23 +5,22 @@ the lines that have a penalty. Preemption, resuming and asynchronous steps there
 care here. Only logits of tokens that occur are touched.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
+from quire.sampling.rows import RowNumbers
 
-@dataclass(frozen=True, slots=True)
+
 class Penalties:
-    """The n lines that have a penalty; [n] each, int64 and fp32."""
+    """The n lines [n] int64 that have a penalty, and their rows, out of `numbers` of all. `count`:
+    some frequency or presence penalty is not 0."""
 
-    lines: Tensor
-    rows: Tensor
-    num_prompt_tokens: Tensor
-    repetition: Tensor
-    frequency: Tensor
-    presence: Tensor
-    count: bool  # some frequency or presence penalty is not 0
+    def __init__(self, lines: Tensor, rows: Tensor, numbers: RowNumbers, count: bool) -> None:
+        self.lines, self.rows, self.count = lines, rows, count
+        self.num_prompt_tokens = numbers.num_prompt_tokens.index_select(0, lines)
+        self.repetition = numbers.repetition.index_select(0, lines)
+        self.frequency = numbers.frequency.index_select(0, lines)
+        self.presence = numbers.presence.index_select(0, lines)
 
     def apply(
         self, logits: Tensor, positions: Tensor, tokens: Tensor, num_columns: int, max_elements: int

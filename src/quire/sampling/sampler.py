@@ -134,7 +134,7 @@ class Sampler:
         if raw is None or asked is None:
             return SamplerOutput(token_ids, errors=errors)
         picked = pick(raw, asked.of(token_ids), max(asked.num_top))
-        logprobs = LogprobTensors.build(*picked, asked.num_top)
+        logprobs = LogprobTensors(*picked, asked.num_top)
         return SamplerOutput(token_ids, logprobs, asked.lines, errors)
 
     def prompt_logprobs(self, logits: Tensor, targets: Tensor, k: int) -> LogprobTensors:

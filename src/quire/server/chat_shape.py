@@ -11,7 +11,7 @@ from quire.server.chat_tools import ToolUse
 from quire.server.logprobs import chat_logprobs
 from quire.server.protocol.chat import ChatCompletionRequest
 from quire.server.state import ServerState
-from quire.text.reasoning.parser import ResponseParser, make_reasoning_parser
+from quire.text.reasoning.parser import ReasoningParser, ResponseParser
 from quire.text.tools.events import ContentDelta, Event, ReasoningDelta, ToolCallStart
 
 
@@ -60,7 +60,7 @@ class ChatShape:
             return None
         reasoning = None
         if self.reasoning_parser is not None:
-            reasoning = make_reasoning_parser(
+            reasoning = ReasoningParser(
                 self.reasoning_parser, self.prompt_text, continued=self.continued
             )
         return ResponseParser(reasoning, self.tools.make_parser())

@@ -13,7 +13,7 @@ from quire.server.protocol.chat import ChatCompletionRequest
 from quire.server.state import Serving
 from quire.server.structured import either
 from quire.text.tools.constraint import ToolConstraint, tool_constraint
-from quire.text.tools.parser import ToolParser, make_tool_parser, tool_format_of
+from quire.text.tools.parser import ToolParser, tool_format_of
 
 Choice = Literal["none", "auto", "required", "named"]
 
@@ -44,7 +44,7 @@ class ToolUse:
         """For one choice."""
         if self.parser is None:
             return None
-        return make_tool_parser(
+        return ToolParser(
             self.parser, self.tools, bound=self.bound, parallel=self.parallel, check_names=True
         )
 

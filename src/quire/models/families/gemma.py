@@ -7,7 +7,7 @@ from quire.models.families.llama_style import FULL, SLIDING, assemble, layer_win
 from quire.models.families.names import SANDWICH_NORMS, Names
 from quire.models.families.reader import Reader
 from quire.models.families.rope import read_rope, rope_from_fields
-from quire.models.families.sizes import Sizes, read_sizes
+from quire.models.families.sizes import Sizes
 from quire.models.recipe import (
     EmbeddingRecipe,
     HeadRecipe,
@@ -37,7 +37,7 @@ def gemma2(read: Reader) -> Recipe:
 def gemma_sizes(read: Reader, *, vocab: int, max_position: int) -> Sizes:
     """Sizes with the defaults that all Gemmas share."""
     read.expect("use_bidirectional_attention", False)
-    return read_sizes(
+    return Sizes(
         read, vocab=vocab, num_heads=8, num_kv_heads=4, head_dim=256, max_position=max_position
     )
 

@@ -6,7 +6,7 @@ from quire.models.families.llama_style import assemble, layer_norm, pre_norm_lay
 from quire.models.families.names import Names
 from quire.models.families.reader import Reader
 from quire.models.families.rope import read_rope
-from quire.models.families.sizes import read_sizes
+from quire.models.families.sizes import Sizes
 from quire.models.recipe import (
     EmbeddingRecipe,
     HeadRecipe,
@@ -43,7 +43,7 @@ def gpt2(read: Reader) -> Recipe:
         layer_norm_eps="layer_norm_epsilon",
     )
     read.expect("add_cross_attention", False)
-    sizes, norm = read_sizes(read, max_position=1024), layer_norm(read)
+    sizes, norm = Sizes(read, max_position=1024), layer_norm(read)
     mlp = MlpRecipe(
         read.integer("n_inner", 4 * sizes.hidden),
         read.activation("activation_function", "gelu_new"),
@@ -88,7 +88,7 @@ GPT_NEOX_NAMES = Names(
 def gpt_neox(read: Reader) -> Recipe:
     """GPT-NeoX and Pythia: parallel residual, partial rotation, q, k and v interleaved by head."""
     read = read.using(rope_theta="rotary_emb_base", partial_rotary_factor="rotary_pct")
-    sizes, norm = read_sizes(read), layer_norm(read)
+    sizes, norm = Sizes(read), layer_norm(read)
     attention = sizes.attention(
         read_rope(read, sizes, rotary_fraction=0.25), bias=read.boolean("attention_bias", True)
     )
@@ -120,7 +120,7 @@ OPT_NAMES = Names(
 
 def opt(read: Reader) -> Recipe:
     """OPT and Galactica: learned positions; opt-350m has its norms after the sublayers."""
-    sizes = read_sizes(read)
+    sizes = Sizes(read)
     bias = read.boolean("enable_bias", True)
     affine = read.boolean("layer_norm_elementwise_affine", True)
     norm = NormRecipe("layer", eps=1e-5, bias=affine, affine=affine)

@@ -16,13 +16,13 @@ from quire.models.families.llama_style import (
 from quire.models.families.names import Names
 from quire.models.families.reader import Reader
 from quire.models.families.rope import read_rope
-from quire.models.families.sizes import read_sizes
+from quire.models.families.sizes import Sizes
 from quire.models.recipe import EmbeddingRecipe, HeadRecipe, LayerRecipe, Recipe, SublayerRecipe
 
 
 def llama(read: Reader) -> Recipe:
     """Llama 2, 3 and 3.x."""
-    sizes, norm = read_sizes(read), rms_norm(read, 1e-6)
+    sizes, norm = Sizes(read), rms_norm(read, 1e-6)
     attention = sizes.attention(read_rope(read, sizes), bias=read.boolean("attention_bias", False))
     mlp = read_mlp(read, bias=read.boolean("mlp_bias", False))
     layer = pre_norm_layer(attention, mlp, norm)
@@ -31,7 +31,7 @@ def llama(read: Reader) -> Recipe:
 
 def mistral(read: Reader) -> Recipe:
     """Mistral: Llama with a sliding window over every layer."""
-    sizes = read_sizes(read, num_kv_heads=8, max_position=4096 * 32)
+    sizes = Sizes(read, num_kv_heads=8, max_position=4096 * 32)
     norm = rms_norm(read, 1e-6)
     window = read.optional_integer("sliding_window")
     if "sliding_window" not in read.config:
@@ -46,7 +46,7 @@ MIXTRAL_NAMES = Names(experts=("w1", "w3", "w2"), moe=("block_sparse_moe", "mlp"
 
 def mixtral(read: Reader) -> Recipe:
     """Mixtral: Mistral with routed experts in every layer."""
-    sizes = read_sizes(read, num_kv_heads=8, max_position=4096 * 32)
+    sizes = Sizes(read, num_kv_heads=8, max_position=4096 * 32)
     norm = rms_norm(read, 1e-5)
     attention = sizes.attention(
         read_rope(read, sizes, theta=1e6), window=read.optional_integer("sliding_window")
@@ -63,7 +63,7 @@ PHI3_NAMES = Names(qkv=("self_attn.qkv_proj",), up=("mlp.gate_up_proj",))
 
 def phi3(read: Reader) -> Recipe:
     """Phi-3 and Phi-4: Llama with fused projections, partial rotation and longrope."""
-    sizes, norm = read_sizes(read, max_position=4096), rms_norm(read, 1e-5)
+    sizes, norm = Sizes(read, max_position=4096), rms_norm(read, 1e-5)
     rope = read_rope(
         read,
         sizes,
@@ -78,7 +78,7 @@ def phi3(read: Reader) -> Recipe:
 
 def granite(read: Reader) -> Recipe:
     """Granite: Llama with multipliers on embedding, attention, residual and logits."""
-    sizes, norm = read_sizes(read), rms_norm(read, 1e-6)
+    sizes, norm = Sizes(read), rms_norm(read, 1e-6)
     attention = replace(
         sizes.attention(read_rope(read, sizes), bias=read.boolean("attention_bias", False)),
         scale=read.number("attention_multiplier", 1.0),
@@ -105,7 +105,7 @@ OLMO2_NAMES = Names(
 
 def olmo2(read: Reader) -> Recipe:
     """OLMo 2: norms after the sublayers, and over the whole of q and k."""
-    sizes, norm = read_sizes(read), rms_norm(read, 1e-5)
+    sizes, norm = Sizes(read), rms_norm(read, 1e-5)
     attention = replace(
         sizes.attention(read_rope(read, sizes), bias=read.boolean("attention_bias", False)),
         qk_norm=norm,
@@ -118,7 +118,7 @@ def olmo2(read: Reader) -> Recipe:
 
 def smollm3(read: Reader) -> Recipe:
     """SmolLM3: Llama with layers that have no rope."""
-    sizes = read_sizes(read, num_kv_heads=4, max_position=32768)
+    sizes = Sizes(read, num_kv_heads=4, max_position=32768)
     norm = rms_norm(read, 1e-6)
     rope = read_rope(read, sizes, theta=2e6)
     attention = sizes.attention(rope, bias=read.boolean("attention_bias", False))
@@ -155,7 +155,7 @@ STARCODER2_NAMES = Names(up=("mlp.c_fc",), down="mlp.c_proj")
 def starcoder2(read: Reader) -> Recipe:
     """StarCoder2: Llama's attention with LayerNorm, biases and a plain MLP."""
     read = read.using(layer_norm_eps="norm_epsilon")
-    sizes = read_sizes(read, num_kv_heads=2, max_position=4096)
+    sizes = Sizes(read, num_kv_heads=2, max_position=4096)
     norm, bias = layer_norm(read), read.boolean("use_bias", True)
     attention = sizes.attention(
         read_rope(read, sizes), window=read.optional_integer("sliding_window"), bias=bias

@@ -15,13 +15,13 @@ from quire.models.families.llama_style import (
 )
 from quire.models.families.reader import Reader
 from quire.models.families.rope import read_rope
-from quire.models.families.sizes import read_sizes
+from quire.models.families.sizes import Sizes
 from quire.models.recipe import MlpRecipe, MoeRecipe, Recipe
 
 
 def qwen2(read: Reader) -> Recipe:
     """Qwen2 and Qwen2.5: Llama with biases on q, k and v, and a window over the upper layers."""
-    sizes, norm = read_sizes(read, max_position=32768), rms_norm(read, 1e-6)
+    sizes, norm = Sizes(read, max_position=32768), rms_norm(read, 1e-6)
     attention = replace(sizes.attention(read_rope(read, sizes)), qkv_bias=True)
     layer = pre_norm_layer(attention, read_mlp(read), norm)
     return assemble(read, sizes, with_windows(layer, qwen_windows(read, sizes.num_layers)), norm)
@@ -38,7 +38,7 @@ def qwen_windows(read: Reader, num_layers: int) -> tuple[int | None, ...]:
 
 def qwen3(read: Reader) -> Recipe:
     """Qwen3: Qwen2 with a norm on each head's q and k instead of biases."""
-    sizes = read_sizes(read, head_dim=128, max_position=32768)
+    sizes = Sizes(read, head_dim=128, max_position=32768)
     norm = rms_norm(read, 1e-6)
     bias = read.boolean("attention_bias", False)
     attention = replace(sizes.attention(read_rope(read, sizes), bias=bias), qk_norm=norm)
@@ -48,7 +48,7 @@ def qwen3(read: Reader) -> Recipe:
 
 def qwen3_moe(read: Reader) -> Recipe:
     """Qwen3-MoE: Qwen3 with routed experts in some or all layers."""
-    sizes = read_sizes(read, num_kv_heads=4, max_position=32768)
+    sizes = Sizes(read, num_kv_heads=4, max_position=32768)
     norm = rms_norm(read, 1e-6)
     sliding = read.boolean("use_sliding_window", False)
     attention = sizes.attention(

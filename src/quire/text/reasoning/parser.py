@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Literal
 
-from quire.text.reasoning.formats import ReasoningFormat, reasoning_format_of
+from quire.text.reasoning.formats import reasoning_format_of
 from quire.text.tools.events import ContentDelta, Event, ReasoningDelta, ReasoningEvent
 from quire.text.tools.parser import ToolParser
 from quire.text.tools.reader import partial_tail
@@ -24,22 +24,30 @@ _PROMPT_END = 256
 
 
 class ReasoningParser:
-    """One response's text into reasoning and content. See `make_reasoning_parser`.
+    """One response's text into reasoning and content.
 
     Args:
-        thinks: without an opening tag, the text is reasoning.
+        name: one of `REASONING_PARSERS`, by vLLM's names.
+        prompt: the rendered prompt, which may end inside the reasoning.
+        continued: the text of the final message, where the response continues it.
+
+    Raises:
+        ConfigError: no such parser.
     """
 
     __slots__ = ("_begins", "_ends", "_find", "_held", "_state", "_stops", "_suspect", "_thinks")
 
-    def __init__(self, reasoning_format: ReasoningFormat, thinks: bool) -> None:
+    def __init__(self, name: str, prompt: str | None = None, *, continued: str = "") -> None:
+        reasoning_format = reasoning_format_of(name)
+        state = prompt_state(prompt or "", name, continued)
         self._begins = reasoning_format.begins
         self._stops = reasoning_format.stops
         self._ends = (*reasoning_format.ends, *reasoning_format.stops)
         self._find = re.compile("|".join(map(re.escape, self._ends))).search
         # Reasoning with none of these leaves nothing pending.
         self._suspect = re.compile(f"[{re.escape(''.join(end[0] for end in self._ends))}]").search
-        self._thinks = thinks
+        # Without an opening tag, the text is reasoning.
+        self._thinks = reasoning_format.always if state == "absent" else state == "open"
         self._held = ""
         self._state: Literal["start", "reasoning", "content"] = "start"
 
@@ -101,30 +109,11 @@ class ReasoningParser:
         return events
 
 
-def make_reasoning_parser(
-    name: str, prompt: str | None = None, *, continued: str = ""
-) -> ReasoningParser:
-    """A parser for one response.
-
-    Args:
-        name: one of `REASONING_PARSERS`, by vLLM's names.
-        prompt: the rendered prompt, which may end inside the reasoning.
-        continued: the text of the final message, where the response continues it.
-
-    Raises:
-        ConfigError: no such parser.
-    """
-    reasoning_format = reasoning_format_of(name)
-    state = prompt_state(prompt or "", name, continued)
-    thinks = reasoning_format.always if state == "absent" else state == "open"
-    return ReasoningParser(reasoning_format, thinks)
-
-
 def prompt_state(prompt: str, name: str, continued: str = "") -> PromptState:
     """Whether a rendered prompt ends behind an opening or a closing tag of that parser.
 
     Args:
-        continued: see `make_reasoning_parser`.
+        continued: see `ReasoningParser`.
     """
     reasoning_format = reasoning_format_of(name)
     begins, ends = reasoning_format.begins, reasoning_format.ends

@@ -24,13 +24,45 @@ _ALPHANUMERIC = string.ascii_letters + string.digits
 
 
 class ToolParser:
-    """One response's text into content and calls. See `make_tool_parser`."""
+    """One response's text into content and calls.
+
+    Args:
+        name: one of `TOOL_PARSERS`, by vLLM's names.
+        tools: the request's tools in OpenAI's shape. Formats without tags take only these names;
+            formats that write values untyped take the types from here.
+        bound: a grammar makes the calls well-formed (`ToolConstraint.binds_every_call`), so
+            arguments are let out while they arrive. Otherwise a call is let out when it is
+            complete, and text that never becomes one stays content.
+        parallel: False: calls after the first are dropped.
+        check_names: calls of tools that are not in `tools` are content, in every format.
+        new_id: ids for calls that bring none; for tests.
+
+    Raises:
+        ConfigError: no such parser.
+    """
 
     __slots__ = ("_calls", "_find", "_format", "_idle", "_reader", "_steps", "_suspect")
 
-    def __init__(self, tool_format: ToolFormat, calls: CallWriter) -> None:
-        self._format = tool_format
-        self._calls = calls
+    def __init__(
+        self,
+        name: str,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        *,
+        bound: bool = False,
+        parallel: bool = True,
+        check_names: bool = False,
+        new_id: NewId | None = None,
+    ) -> None:
+        self._format = tool_format = tool_format_of(name)
+        schemas = tool_schemas(tools or ())
+        self._calls = calls = CallWriter(
+            Reader(),
+            bound=bound,
+            names=schemas.keys() if tools and (check_names or tool_format.bare) else None,
+            schemas=schemas,
+            limit=None if parallel else 1,
+            new_id=new_id or (_mistral_id if name == "mistral" else _default_id),
+        )
         self._reader = calls.reader
         triggers = tool_format.triggers
         self._find = re.compile("|".join(map(re.escape, triggers)) or r"(?!)")
@@ -109,45 +141,6 @@ class ToolParser:
     def _events(self) -> list[ToolEvent]:
         events, self._calls.events = self._calls.events, []
         return events if len(events) < 2 else _merged(events)
-
-
-def make_tool_parser(
-    name: str,
-    tools: Sequence[Mapping[str, Any]] | None = None,
-    *,
-    bound: bool = False,
-    parallel: bool = True,
-    check_names: bool = False,
-    new_id: NewId | None = None,
-) -> ToolParser:
-    """A parser for one response.
-
-    Args:
-        name: one of `TOOL_PARSERS`, by vLLM's names.
-        tools: the request's tools in OpenAI's shape. Formats without tags take only these names;
-            formats that write values untyped take the types from here.
-        bound: a grammar makes the calls well-formed (`ToolConstraint.binds_every_call`), so
-            arguments are let out while they arrive. Otherwise a call is let out when it is
-            complete, and text that never becomes one stays content.
-        parallel: False: calls after the first are dropped.
-        check_names: calls of tools that are not in `tools` are content, in every format.
-        new_id: ids for calls that bring none; for tests.
-
-    Raises:
-        ConfigError: no such parser.
-    """
-    tool_format = tool_format_of(name)
-    schemas = tool_schemas(tools or ())
-    names = schemas.keys() if tools and (check_names or tool_format.bare) else None
-    calls = CallWriter(
-        Reader(),
-        bound=bound,
-        names=names,
-        schemas=schemas,
-        limit=None if parallel else 1,
-        new_id=new_id or (_mistral_id if name == "mistral" else _default_id),
-    )
-    return ToolParser(tool_format, calls)
 
 
 def tool_format_of(name: str) -> ToolFormat:

@@ -11,7 +11,6 @@ from quire.core.errors import ConfigError
 from quire.text.reasoning.formats import REASONING_PARSERS, detect_reasoning_parser
 from quire.text.reasoning.parser import (
     ReasoningParser,
-    make_reasoning_parser,
     prompt_state,
 )
 from quire.text.tools.events import (
@@ -77,9 +76,9 @@ def split_whole(parser: ReasoningParser, text: str) -> ParsedText:
 
 @pytest.mark.parametrize(("name", "prompt", "text", "reasoning", "content"), CASES)
 def test_split(name: str, prompt: str, text: str, reasoning: str, content: str) -> None:
-    whole = split_whole(make_reasoning_parser(name, prompt), text)
+    whole = split_whole(ReasoningParser(name, prompt), text)
     assert (whole.reasoning, whole.content) == (reasoning, content)
-    assert assemble(stream(make_reasoning_parser(name, prompt), [*text])) == whole
+    assert assemble(stream(ReasoningParser(name, prompt), [*text])) == whole
 
 
 @settings(max_examples=300)
@@ -96,8 +95,8 @@ def test_splits_do_not_matter(name: str, prompt: str, parts: list[str], cuts: li
     text = "".join(parts)
     places = [0, *sorted({cut % (len(text) + 1) for cut in cuts}), len(text)]
     deltas = [text[a:b] for a, b in itertools.pairwise(places)]
-    whole = split_whole(make_reasoning_parser(name, prompt), text)
-    assert assemble(stream(make_reasoning_parser(name, prompt), deltas)) == whole
+    whole = split_whole(ReasoningParser(name, prompt), text)
+    assert assemble(stream(ReasoningParser(name, prompt), deltas)) == whole
     assert (whole.reasoning, whole.content) == by_definition(name, prompt, text)
 
 
@@ -113,7 +112,7 @@ def by_definition(name: str, prompt: str, text: str) -> tuple[str, str]:
 
 
 def test_passed_on_at_once() -> None:
-    parser = make_reasoning_parser("qwen3", OPEN)
+    parser = ReasoningParser("qwen3", OPEN)
     assert parser.feed("We") == [ReasoningDelta("We")]
     assert parser.feed(" a <") == [ReasoningDelta(" a ")]
     assert parser.feed(" b") == [ReasoningDelta("< b")]
@@ -160,4 +159,4 @@ def test_detected_from_the_template(template: str, expected: str | None) -> None
 
 def test_unknown_parser() -> None:
     with pytest.raises(ConfigError, match="unknown reasoning parser 'qwen4'; did you mean 'qwen3'"):
-        make_reasoning_parser("qwen4")
+        ReasoningParser("qwen4")

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quire.text.reasoning.parser import ResponseParser, make_reasoning_parser
+from quire.text.reasoning.parser import ReasoningParser, ResponseParser
 from quire.text.tools.events import ParsedText, ToolCall, assemble
-from quire.text.tools.parser import make_tool_parser
+from quire.text.tools.parser import ToolParser
 
 CALL = '<tool_call>\n{"name": "f", "arguments": {"a": "</think>"}}\n</tool_call>'
 TEXT = f"<think>\nI could use {CALL}.\n</think>\n\nLet me see.\n{CALL}\n{CALL}\n"
@@ -17,8 +17,8 @@ TEXT = f"<think>\nI could use {CALL}.\n</think>\n\nLet me see.\n{CALL}\n{CALL}\n
 
 def parser(reasoning: bool = True, tools: bool = True) -> ResponseParser:
     return ResponseParser(
-        make_reasoning_parser("qwen3", "") if reasoning else None,
-        make_tool_parser("hermes", new_id=lambda name, index: str(index)) if tools else None,
+        ReasoningParser("qwen3", "") if reasoning else None,
+        ToolParser("hermes", new_id=lambda name, index: str(index)) if tools else None,
     )
 
 

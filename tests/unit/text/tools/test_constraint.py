@@ -19,7 +19,7 @@ from quire.text.tokenizer import Tokenizer
 from quire.text.tools.constraint import ToolConstraint, tool_constraint
 from quire.text.tools.events import assemble
 from quire.text.tools.formats import TOOL_PARSER_ALIASES, TOOL_PARSERS
-from quire.text.tools.parser import make_tool_parser
+from quire.text.tools.parser import ToolParser
 
 LIGHT = {
     "type": "function",
@@ -116,7 +116,7 @@ def walker(tokenizer: Tokenizer, vocabulary: Vocabulary) -> Walker:
 
 
 def calls(name: str, text: str, bound: bool) -> list[tuple[str, dict[str, Any]]]:
-    parser = make_tool_parser(name, TOOLS, bound=bound)
+    parser = ToolParser(name, TOOLS, bound=bound)
     parsed = assemble([*parser.feed(text), *parser.finish()])
     assert parsed.content == ""
     return [(call.name, json.loads(call.arguments)) for call in parsed.tool_calls]

@@ -20,7 +20,7 @@ from quire.text.tools.events import (
     assemble,
 )
 from quire.text.tools.formats import TOOL_PARSERS
-from quire.text.tools.parser import ToolParser, make_tool_parser, tool_format_of
+from quire.text.tools.parser import ToolParser, tool_format_of
 
 WEATHER = {
     "type": "function",
@@ -326,7 +326,7 @@ BAD = [
 
 
 def parser(name: str, bound: bool = False, **options: bool) -> ToolParser:
-    return make_tool_parser(
+    return ToolParser(
         name, TOOLS, bound=bound, new_id=lambda tool, index: f"{tool}-{index}", **options
     )
 
@@ -490,7 +490,7 @@ def test_names_are_checked_if_wished() -> None:
 
 def test_ids() -> None:
     def ids(name: str, text: str) -> list[str]:
-        return [call.id for call in parse_whole(make_tool_parser(name, TOOLS), text).tool_calls]
+        return [call.id for call in parse_whole(ToolParser(name, TOOLS), text).tool_calls]
 
     (own,) = ids("hermes", '<tool_call>{"name": "time"}</tool_call>')
     assert re.fullmatch(r"chatcmpl-tool-[0-9a-f]{16}", own)
@@ -505,7 +505,7 @@ def test_ids() -> None:
 
 def test_unknown_parser() -> None:
     with pytest.raises(ConfigError, match="unknown tool parser 'hermees'; did you mean 'hermes'"):
-        make_tool_parser("hermees")
+        ToolParser("hermees")
 
 
 def test_long_arguments_take_linear_time() -> None:
