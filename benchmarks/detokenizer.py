@@ -11,7 +11,7 @@ from pathlib import Path
 
 import quire.boxed
 from quire.text.detokenizer import WindowDetokenizer, make_detokenizer
-from quire.text.load import TokenizerSource, load_tokenizer
+from quire.text.load import load_tokenizer
 from quire.text.stops import StopMatcher
 
 TEXT = "What is the capital of South Korea? 대한민국의 수도는 서울입니다. 東京 🙂\n"
@@ -20,7 +20,7 @@ ROUNDS = 200
 
 def main() -> None:
     directory = sys.argv[1] if len(sys.argv) > 1 else str(Path(quire.boxed.__path__[0]))
-    tokenizer = load_tokenizer(TokenizerSource(directory))
+    tokenizer = load_tokenizer(Path(directory))
     ids = tokenizer.encode(TEXT * 20)
     stops = ["</s>", "\n\nUser:", "<|im_end|>", "Observation:"]
 

@@ -14,7 +14,7 @@ from quire.core.messages import ModelInfo, SequenceDelta
 from quire.core.plan import TokenLogprobs
 from quire.core.sampling_params import SamplingParams
 from quire.engine.frontend import RequestTracker
-from quire.text.load import TokenizerSource, load_tokenizer
+from quire.text.load import load_tokenizer
 
 NUM_REQUESTS = 256
 TEXT = "What is the capital of South Korea? 대한민국의 수도는 서울입니다. 東京 🙂\n" * 10
@@ -22,7 +22,7 @@ TEXT = "What is the capital of South Korea? 대한민국의 수도는 서울입�
 
 def measure(**params: object) -> float:
     """Mean µs per token of `process`."""
-    tokenizer = load_tokenizer(TokenizerSource(str(Path(quire.boxed.__path__[0]))))
+    tokenizer = load_tokenizer(Path(quire.boxed.__path__[0]))
     info = ModelInfo(
         model="boxed",
         directory="",

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import quire.boxed
 from quire.text.detokenizer import make_detokenizer
-from quire.text.load import TokenizerSource, load_tokenizer
+from quire.text.load import load_tokenizer
 from quire.text.reasoning.parser import ReasoningParser, ResponseParser
 from quire.text.tools.events import Event
 from quire.text.tools.parser import ToolParser
@@ -33,7 +33,7 @@ class Parser(Protocol):
 
 
 def main() -> None:
-    tokenizer = load_tokenizer(TokenizerSource(str(Path(quire.boxed.__path__[0]))))
+    tokenizer = load_tokenizer(Path(quire.boxed.__path__[0]))
 
     def deltas(text: str) -> list[str]:
         detokenizer = make_detokenizer(tokenizer)

@@ -36,7 +36,7 @@ from quire.core.messages import (
     StepOutputs,
 )
 from quire.server.config import ServerConfig
-from quire.text.load import TokenizerSource, load_tokenizer
+from quire.text.load import load_tokenizer
 
 TEXT = "What is the capital of South Korea? 대한민국의 수도는 서울입니다. 東京 🙂\n" * 40
 
@@ -58,7 +58,7 @@ class StubEngine:
     ) -> None:
         self._on_outputs = on_outputs
         self.stats = EngineStats(0, 0, 0.0, 0, 0, 0, 0)
-        tokenizer = load_tokenizer(TokenizerSource(str(Path(quire.boxed.__path__[0]))))
+        tokenizer = load_tokenizer(Path(quire.boxed.__path__[0]))
         self._ids = tokenizer.encode(TEXT)
         self._vocab_size = len(tokenizer)
         self._running: dict[str, list[int]] = {}  # request id -> [tokens so far, max_tokens]

@@ -22,11 +22,11 @@ import quire.boxed
 from machine import machine_line
 from quire import LLM, SamplingParams, StructuredOutputsParams
 from quire.core import structural_tags as tags
-from quire.engine.tokenizer import vocabulary_source
+from quire.engine.tokenizer import special_token_ids
 from quire.structured.check import GrammarChecker, grammar_of
 from quire.structured.state import Matcher
-from quire.structured.vocabulary import Vocabulary, VocabularySource, build_vocabulary
-from quire.text.load import TokenizerSource, load_tokenizer
+from quire.structured.vocabulary import Vocabulary
+from quire.text.load import load_tokenizer
 
 PERSON = {
     "type": "object",
@@ -77,11 +77,14 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=8)
     arguments = parser.parse_args()
     print(machine_line())
-    tokenizer = load_tokenizer(TokenizerSource(str(Path(quire.boxed.__path__[0]))))
-    own = vocabulary_source(tokenizer, tokenizer.max_token_id + 1, (2, 0))
-    for source in (own, widened(own, arguments.vocabulary)):
+    tokenizer = load_tokenizer(Path(quire.boxed.__path__[0]))
+    pieces, encode = tokenizer.pieces(skip_special_tokens=False), tokenizer.continuation_encoder()
+    assert pieces is not None
+    assert encode is not None
+    own = [pieces[i] for i in range(tokenizer.max_token_id + 1)]
+    for tokens in (own, widened(own, arguments.vocabulary)):
         started = time.perf_counter()
-        vocabulary = build_vocabulary(source)
+        vocabulary = Vocabulary(tokens, special_token_ids(tokenizer), (2, 0), encode)
         built = time.perf_counter() - started
         print(f"\nvocabulary of {vocabulary.size}: built in {built * 1e3:.0f} ms")
         print(f"{'':24}{'check ms':>10}{'compile ms':>12}{'mask µs':>10}{'p99':>8}{'token µs':>10}")
@@ -91,16 +94,14 @@ def main() -> None:
     batch(arguments.requests)
 
 
-def widened(source: VocabularySource, size: int) -> VocabularySource:
+def widened(old: list[bytes], size: int) -> list[bytes]:
     """More tokens: two or three of the old ones, put together."""
     choose = random.Random(0)
-    old = [t for t in source.tokens if t]
-    tokens = dict.fromkeys(source.tokens)
+    tokens = dict.fromkeys(old)
+    texts = [token for token in old if token]
     while len(tokens) < size:
-        tokens[b"".join(choose.choices(old, k=choose.choice((2, 2, 3))))] = None
-    return VocabularySource(
-        list(tokens), source.special_tokens, source.eos_token_ids, source.encode
-    )
+        tokens[b"".join(choose.choices(texts, k=choose.choice((2, 2, 3))))] = None
+    return list(tokens)
 
 
 def line(vocabulary: Vocabulary, params: StructuredOutputsParams) -> str:

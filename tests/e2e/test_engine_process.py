@@ -30,7 +30,7 @@ from quire.engine.frontend import RequestTracker
 from quire.engine.frontend_request import TrackedRequest
 from quire.engine.remote import EngineState, RemoteEngine
 from quire.engine.supervisor import RestartPolicy
-from quire.text.load import TokenizerSource, load_tokenizer
+from quire.text.load import load_tokenizer
 
 BOXED = Path(quire.boxed.__path__[0])
 LENGTH = 120
@@ -127,7 +127,7 @@ class FrontEnd:
 
 
 def new_tracker(reference: InProcessEngine) -> RequestTracker:
-    return RequestTracker(load_tokenizer(TokenizerSource(str(BOXED))), reference.model_info)
+    return RequestTracker(load_tokenizer(BOXED), reference.model_info)
 
 
 def prepare(

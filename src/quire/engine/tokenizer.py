@@ -10,8 +10,8 @@ from quire.core.errors import RequestError
 from quire.core.messages import ModelInfo
 from quire.platform.host import num_cores
 from quire.structured.grammars import Grammars
-from quire.structured.vocabulary import Vocabulary, VocabularySource, build_vocabulary
-from quire.text.load import TokenizerSource, load_tokenizer
+from quire.structured.vocabulary import Vocabulary
+from quire.text.load import load_tokenizer
 from quire.text.tokenizer import Tokenizer
 from quire.weights.source import ModelSource, fetch_small_files
 
@@ -32,9 +32,7 @@ def open_tokenizer(config: EngineConfig) -> Tokenizer | None:
     else:
         directory = fetch_small_files(source, "config.json" if own else "tokenizer_config.json")
     return load_tokenizer(
-        TokenizerSource(
-            str(directory), model.tokenizer_mode, trust_remote_code=model.trust_remote_code
-        )
+        directory, model.tokenizer_mode, trust_remote_code=model.trust_remote_code
     )
 
 
@@ -61,9 +59,9 @@ def special_token_ids(tokenizer: Tokenizer) -> dict[str, int]:
     }
 
 
-def vocabulary_source(
+def vocabulary_of(
     tokenizer: Tokenizer, vocab_size: int, eos_token_ids: tuple[int, ...]
-) -> VocabularySource:
+) -> Vocabulary:
     """The bytes of each token.
 
     Raises:
@@ -79,7 +77,7 @@ def vocabulary_source(
         )
     own_eos = tokenizer.eos_token_id
     known = min(tokenizer.max_token_id + 1, vocab_size)
-    return VocabularySource(
+    return Vocabulary(
         tokens=[pieces[i] if i < known else b"" for i in range(vocab_size)],
         special_tokens=special_token_ids(tokenizer),
         eos_token_ids=(*eos_token_ids, *(() if own_eos is None else (own_eos,))),
@@ -90,4 +88,4 @@ def vocabulary_source(
 def _vocabulary(config: EngineConfig, info: ModelInfo) -> Vocabulary:
     tokenizer = open_tokenizer(config)
     assert tokenizer is not None, "without a tokenizer there are no grammars"
-    return build_vocabulary(vocabulary_source(tokenizer, info.vocab_size, info.eos_token_ids))
+    return vocabulary_of(tokenizer, info.vocab_size, info.eos_token_ids)

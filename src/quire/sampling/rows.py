@@ -6,7 +6,6 @@ user's processors) stays on the host until `batch.py` puts a step together.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntFlag
 from typing import NamedTuple
 
@@ -19,7 +18,7 @@ from quire.core.sampling_params import SamplingParams
 from quire.kernels.table import DrawNumbers as DrawNumbers
 from quire.sampling.bias import ALWAYS
 from quire.sampling.logprobs import resolve_k
-from quire.sampling.processors import Processor, processors_of
+from quire.sampling.processors import processors_of
 from quire.sampling.token_mask import TokenMask, pack
 from quire.sampling.upload import upload
 
@@ -37,24 +36,41 @@ class Feature(IntFlag):
     LOGPROBS = 64
 
 
-@dataclass(frozen=True, slots=True)
 class Additions:
-    """A row's sparse biases: token ids and `until` positions [n] int64, values [n] fp32."""
+    """A row's sparse biases: token ids and `until` positions [n] int64, values [n] fp32.
 
-    tokens: np.ndarray
-    values: np.ndarray
-    until: np.ndarray
+    Single-token bad words, stop tokens before `min_tokens`, and logit_bias, as one list. Tokens
+    outside the vocabulary have no logit: an end-of-sequence id of the config may be such.
+    """
+
+    def __init__(self, start: RowStart, vocab_size: int) -> None:
+        params = start.params
+        bans = {ids[0]: ALWAYS for ids in start.bad_words_ids if len(ids) == 1}
+        if params.min_tokens > 0:
+            until = start.num_prompt_tokens + params.min_tokens
+            for token in start.stop_token_ids:
+                bans.setdefault(token, until)
+        entries = [(token, float("-inf"), until) for token, until in bans.items()]
+        entries += [(token, value, ALWAYS) for token, value in (params.logit_bias or {}).items()]
+        entries = [entry for entry in entries if 0 <= entry[0] < vocab_size]
+        tokens, values, untils = zip(*entries, strict=True) if entries else ((), (), ())
+        self.tokens = np.array(tokens, dtype=np.int64)
+        self.values = np.array(values, dtype=np.float32)
+        self.until = np.array(untils, dtype=np.int64)
 
 
-@dataclass(frozen=True, slots=True)
 class RowExtras:
     """What of a row's parameters is not a number per row."""
 
-    num_prompt_tokens: int
-    additions: Additions
-    banned_sequences: tuple[tuple[int, ...], ...]
-    processors: tuple[Processor, ...]
-    num_logprobs: int  # k, where Feature.LOGPROBS is set
+    def __init__(self, start: RowStart, vocab_size: int) -> None:
+        params = start.params
+        self.num_prompt_tokens = start.num_prompt_tokens
+        self.additions = Additions(start, vocab_size)
+        words = start.bad_words_ids
+        self.banned_sequences = [ids for ids in words if len(ids) > 1 and ids[-1] < vocab_size]
+        self.processors = processors_of(params.logits_processors or ())
+        # k, where Feature.LOGPROBS is set
+        self.num_logprobs = 0 if params.logprobs is None else resolve_k(params.logprobs, vocab_size)
 
 
 class RowNumbers(NamedTuple):
@@ -106,7 +122,7 @@ class RowTable:
         self.version += 1
         self._floats[:, row] = _floats(params)
         self._integers[:, row] = _integers(start, self.vocab_size)
-        extras = _extras(start, self.vocab_size)
+        extras = RowExtras(start, self.vocab_size)
         self.extras[row] = extras
         self.features[row] = features = _features(params, extras)
         (self.special.add if features else self.special.discard)(row)
@@ -173,41 +189,6 @@ def _integers(start: RowStart, vocab_size: int) -> tuple[int, ...]:
         top_k = 0
     signed_seed = (start.seed + 2**63) % 2**64 - 2**63  # the same 64 bits as int64
     return signed_seed, top_k, start.num_prompt_tokens
-
-
-def _extras(start: RowStart, vocab_size: int) -> RowExtras:
-    params = start.params
-    return RowExtras(
-        num_prompt_tokens=start.num_prompt_tokens,
-        additions=_additions(start, vocab_size),
-        banned_sequences=tuple(
-            tuple(ids) for ids in start.bad_words_ids if len(ids) > 1 and ids[-1] < vocab_size
-        ),
-        processors=processors_of(params.logits_processors or ()),
-        num_logprobs=0 if params.logprobs is None else resolve_k(params.logprobs, vocab_size),
-    )
-
-
-def _additions(start: RowStart, vocab_size: int) -> Additions:
-    """Single-token bad words, stop tokens before `min_tokens`, and logit_bias, as one list.
-
-    Tokens outside the vocabulary have no logit: an end-of-sequence id of the config may be such.
-    """
-    params = start.params
-    bans = {ids[0]: ALWAYS for ids in start.bad_words_ids if len(ids) == 1}
-    if params.min_tokens > 0:
-        until = start.num_prompt_tokens + params.min_tokens
-        for token in start.stop_token_ids:
-            bans.setdefault(token, until)
-    entries = [(token, float("-inf"), until) for token, until in bans.items()]
-    entries += [(token, value, ALWAYS) for token, value in (params.logit_bias or {}).items()]
-    entries = [entry for entry in entries if 0 <= entry[0] < vocab_size]
-    tokens, values, untils = zip(*entries, strict=True) if entries else ((), (), ())
-    return Additions(
-        np.array(tokens, dtype=np.int64),
-        np.array(values, dtype=np.float32),
-        np.array(untils, dtype=np.int64),
-    )
 
 
 def _features(params: SamplingParams, extras: RowExtras) -> Feature:

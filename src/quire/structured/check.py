@@ -24,7 +24,7 @@ from quire.structured.limits import (
 )
 from quire.structured.state import GrammarError, Matcher
 from quire.structured.structural_tag import structural_tag_grammar
-from quire.structured.vocabulary import Vocabulary, VocabularySource, build_vocabulary
+from quire.structured.vocabulary import Vocabulary
 
 # Longer grammars are checked on a stack of their own; a thread costs 0.1 ms.
 _SHORT = 4096
@@ -144,5 +144,4 @@ def bytes_vocabulary(special_tokens: Iterable[str], size: int = 0) -> Vocabulary
     special = {text: len(tokens) + i for i, text in enumerate(special_tokens)}
     eos = len(tokens) + len(special)
     tokens += [b""] * max(size - len(tokens), len(special) + 1)
-    source = VocabularySource(tokens, special, (eos,), lambda text: list(text.encode("utf-8")))
-    return build_vocabulary(source)
+    return Vocabulary(tokens, special, (eos,), lambda text: list(text.encode("utf-8")))

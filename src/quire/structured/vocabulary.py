@@ -5,7 +5,6 @@ text. Others in angle brackets, such as <tool_call> or <think> of many models, a
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from llguidance import LLTokenizer, TokenizerWrapper
 
@@ -13,9 +12,9 @@ from llguidance import LLTokenizer, TokenizerWrapper
 _SPECIAL = b"\xff"
 
 
-@dataclass(frozen=True, slots=True)
-class VocabularySource:
-    """What must be known of a tokenizer.
+class Vocabulary:
+    """A tokenizer that grammars are compiled for. Threads share it; made in 0.4 s for 150,000
+    tokens.
 
     Args:
         tokens: the bytes of each id in [0, V); empty for ids that stand for nothing. V is the
@@ -25,28 +24,18 @@ class VocabularySource:
         encode: a piece of text within a text -> token ids; special tokens in it are text.
     """
 
-    tokens: Sequence[bytes]
-    special_tokens: dict[str, int]
-    eos_token_ids: tuple[int, ...]
-    encode: Callable[[str], list[int]]
-
-
-@dataclass(frozen=True, slots=True)
-class Vocabulary:
-    """A tokenizer that grammars are compiled for. Shared by threads."""
-
-    tokenizer: LLTokenizer
-    special_tokens: dict[str, int]
-    eos_token_ids: tuple[int, ...]
-    size: int  # V
-
-
-def build_vocabulary(source: VocabularySource) -> Vocabulary:
-    """Takes about 0.4 s for 150,000 tokens."""
-    size = len(source.tokens)
-    eos = tuple(i for i in dict.fromkeys(source.eos_token_ids) if 0 <= i < size)
-    tokenizer = LLTokenizer(TokenizerWrapper(_Tokens(source, eos)), eos_token=list(eos) or None)
-    return Vocabulary(tokenizer, source.special_tokens, eos, size)
+    def __init__(
+        self,
+        tokens: Sequence[bytes],
+        special_tokens: dict[str, int],
+        eos_token_ids: tuple[int, ...],
+        encode: Callable[[str], list[int]],
+    ) -> None:
+        self.size = len(tokens)  # V
+        self.special_tokens = special_tokens
+        self.eos_token_ids = tuple(i for i in dict.fromkeys(eos_token_ids) if 0 <= i < self.size)
+        wrapped = TokenizerWrapper(_Tokens(tokens, special_tokens, self.eos_token_ids, encode))
+        self.tokenizer = LLTokenizer(wrapped, eos_token=list(self.eos_token_ids) or None)
 
 
 class _Tokens:
@@ -54,10 +43,16 @@ class _Tokens:
 
     bos_token_id = None
 
-    def __init__(self, source: VocabularySource, eos: tuple[int, ...]) -> None:
-        self._encode = source.encode
-        self.tokens = list(source.tokens)
-        specials = {**{i: text for text, i in source.special_tokens.items()}}
+    def __init__(
+        self,
+        tokens: Sequence[bytes],
+        special_tokens: dict[str, int],
+        eos: tuple[int, ...],
+        encode: Callable[[str], list[int]],
+    ) -> None:
+        self._encode = encode
+        self.tokens = list(tokens)
+        specials = {i: text for text, i in special_tokens.items()}
         for token_id in eos:
             specials.setdefault(token_id, f"<[{token_id}]>")
         for token_id, text in specials.items():

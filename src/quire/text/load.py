@@ -7,13 +7,11 @@ milliseconds. Everything else, and whenever in doubt, goes through `transformers
 """
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from quire.core.errors import (
     CheckpointError,
-    ConfigError,
     ModelNotFoundError,
     QuireError,
     one_line,
@@ -35,36 +33,23 @@ _NAMED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class TokenizerSource:
-    """Where a tokenizer is: a directory, or a Hub id with what is needed to fetch it."""
-
-    name: str
-    mode: str = "auto"  # "slow": the Python implementation where there is one
-    revision: str | None = None
-    download_dir: str | None = None
-    token: str | None = None
-    trust_remote_code: bool = False
-
-
-def load_tokenizer(source: TokenizerSource) -> Tokenizer:
-    """Open a tokenizer.
+def load_tokenizer(
+    directory: Path, mode: str = "auto", *, trust_remote_code: bool = False
+) -> Tokenizer:
+    """Open the tokenizer in a directory; with `mode` "slow" the Python one where there is one.
 
     Raises:
-        ModelNotFoundError: no such directory or repository, or no tokenizer in it.
+        ModelNotFoundError: there is no tokenizer in it.
         CheckpointError: its files cannot be read.
     """
-    if source.mode not in ("auto", "slow"):
-        raise ConfigError(f"tokenizer_mode must be one of auto, slow, got {source.mode!r}")
-    directory = Path(source.name)
-    if source.mode == "auto" and directory.is_dir():
-        tokenizer = _open_directly(directory, source)
+    if mode == "auto":
+        tokenizer = _open_directly(directory, trust_remote_code)
         if tokenizer is not None:
             return tokenizer
-    return _open_with_transformers(source)
+    return _open_with_transformers(directory, mode, trust_remote_code)
 
 
-def _open_directly(directory: Path, source: TokenizerSource) -> Tokenizer | None:
+def _open_directly(directory: Path, trust_remote_code: bool = False) -> Tokenizer | None:
     """The tokenizer from tokenizer.json alone, or None if that might not be all of it."""
     file, config = directory / "tokenizer.json", _read_config(directory)
     if not file.is_file() or config is None or not _is_plain(config, directory):
@@ -79,7 +64,11 @@ def _open_directly(directory: Path, source: TokenizerSource) -> Tokenizer | None
     if not _agrees(backend, config, named):
         return None
     facts = TokenizerFacts(str(directory), named, _chat_template(directory, config))
-    return Tokenizer(facts, backend=backend, load_hf=lambda: _transformers_tokenizer(source))
+    return Tokenizer(
+        facts,
+        backend=backend,
+        load_hf=lambda: _transformers_tokenizer(directory, "auto", trust_remote_code),
+    )
 
 
 def _read_config(directory: Path) -> dict[str, Any] | None:
@@ -165,10 +154,12 @@ def _chat_template(directory: Path, config: dict[str, Any]) -> str | dict[str, s
     return templates or None
 
 
-def _open_with_transformers(source: TokenizerSource) -> Tokenizer:
-    hf = _transformers_tokenizer(source)
+def _open_with_transformers(
+    directory: Path, mode: str = "auto", trust_remote_code: bool = False
+) -> Tokenizer:
+    hf = _transformers_tokenizer(directory, mode, trust_remote_code)
     facts = TokenizerFacts(
-        source.name,
+        str(directory),
         {name: str(token) for name, token in hf.special_tokens_map.items() if token is not None},
         hf.chat_template or None,
     )
@@ -182,41 +173,33 @@ def _open_with_transformers(source: TokenizerSource) -> Tokenizer:
     return Tokenizer(facts, backend=backend, load_hf=lambda: hf)
 
 
-def _transformers_tokenizer(source: TokenizerSource) -> HFTokenizer:
+def _transformers_tokenizer(directory: Path, mode: str, trust_remote_code: bool) -> HFTokenizer:
     from transformers import AutoTokenizer
 
-    local = Path(source.name).is_dir()
-    kwargs: dict[str, Any] = {"trust_remote_code": source.trust_remote_code}
-    if source.mode == "slow":
-        kwargs["use_fast"] = False
-    if not local:
-        kwargs |= {
-            "revision": source.revision or "main",
-            "cache_dir": source.download_dir,
-            "token": source.token,
-        }
+    kwargs = {"use_fast": False} if mode == "slow" else {}
     try:
-        return AutoTokenizer.from_pretrained(source.name, **kwargs)
+        return AutoTokenizer.from_pretrained(
+            str(directory), trust_remote_code=trust_remote_code, **kwargs
+        )
     except QuireError:
         raise
     except ImportError as error:
         raise ModelNotFoundError(
-            f"the tokenizer of '{source.name}' needs a package: {one_line(error)}"
+            f"the tokenizer of '{directory}' needs a package: {one_line(error)}"
         ) from None
     except Exception as error:  # transformers and its remote code raise anything
-        raise ModelNotFoundError(_not_found(source, local, error)) from None
+        raise ModelNotFoundError(_not_found(directory, error)) from None
 
 
-def _not_found(source: TokenizerSource, local: bool, error: Exception) -> str:
+def _not_found(directory: Path, error: Exception) -> str:
     if "trust_remote_code" in str(error):
         return (
-            f"the tokenizer of '{source.name}' is code in the checkpoint;"
+            f"the tokenizer of '{directory}' is code in the checkpoint;"
             " read it, then pass trust_remote_code=True (--trust-remote-code)"
         )
-    where = f"directory '{source.name}'" if local else f"'{source.name}' (not a directory here)"
     return (
-        f"no tokenizer could be loaded from {where}: {one_line(error)}; name another with"
-        " tokenizer= (--tokenizer), or set skip_tokenizer_init=True and send token ids"
+        f"no tokenizer could be loaded from directory '{directory}': {one_line(error)}; name"
+        " another with tokenizer= (--tokenizer), or set skip_tokenizer_init=True and send token ids"
     )
 
 

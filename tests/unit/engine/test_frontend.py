@@ -15,7 +15,7 @@ from quire.core.plan import TokenLogprobs
 from quire.core.sampling_params import SamplingParams
 from quire.engine.frontend import RequestTracker
 from quire.engine.frontend_prompt import Prompt
-from quire.text.load import TokenizerSource, load_tokenizer
+from quire.text.load import load_tokenizer
 from quire.text.tokenizer import Tokenizer
 
 MAX_LEN = 64
@@ -23,7 +23,7 @@ MAX_LEN = 64
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return load_tokenizer(TokenizerSource(str(Path(quire.boxed.__path__[0]))))
+    return load_tokenizer(Path(quire.boxed.__path__[0]))
 
 
 def model_info(tokenizer: Tokenizer, **changes: Any) -> ModelInfo:

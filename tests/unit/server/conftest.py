@@ -24,7 +24,7 @@ from quire.core.messages import (
 from quire.server.app import create_app
 from quire.server.config import ServerConfig
 from quire.server.state import ServerState
-from quire.text.load import TokenizerSource, load_tokenizer
+from quire.text.load import load_tokenizer
 from quire.text.tokenizer import Tokenizer
 
 
@@ -145,7 +145,7 @@ class Server:
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
     """The boxed model's."""
-    return load_tokenizer(TokenizerSource(str(Path(quire.boxed.__path__[0]))))
+    return load_tokenizer(Path(quire.boxed.__path__[0]))
 
 
 @pytest.fixture

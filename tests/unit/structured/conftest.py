@@ -8,12 +8,12 @@ import pytest
 
 import quire.boxed
 from quire.core.structured_outputs import StructuredOutputsParams
-from quire.engine.tokenizer import vocabulary_source
+from quire.engine.tokenizer import vocabulary_of
 from quire.structured.check import grammar_of
 from quire.structured.grammars import Grammars
 from quire.structured.state import Matcher
-from quire.structured.vocabulary import Vocabulary, build_vocabulary
-from quire.text.load import TokenizerSource, load_tokenizer
+from quire.structured.vocabulary import Vocabulary
+from quire.text.load import load_tokenizer
 from quire.text.tokenizer import Tokenizer
 
 PADDING = 77
@@ -21,13 +21,13 @@ PADDING = 77
 
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
-    return load_tokenizer(TokenizerSource(str(Path(quire.boxed.__path__[0]))))
+    return load_tokenizer(Path(quire.boxed.__path__[0]))
 
 
 @pytest.fixture(scope="session")
 def vocabulary(tokenizer: Tokenizer) -> Vocabulary:
     size = tokenizer.max_token_id + 1 + PADDING
-    return build_vocabulary(vocabulary_source(tokenizer, size, (2, 0)))
+    return vocabulary_of(tokenizer, size, (2, 0))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from quire.core.structured_outputs import StructuredOutputsParams
 from quire.structured import grammars as module
 from quire.structured.grammars import Grammars
 from quire.structured.state import GrammarStatus
-from quire.structured.vocabulary import Vocabulary, VocabularySource, build_vocabulary
+from quire.structured.vocabulary import Vocabulary
 from quire.structured.workers import Job, Workers
 from quire.text.tokenizer import Tokenizer
 
@@ -232,8 +232,8 @@ def alive(name: str) -> int:
 
 
 def test_vocabulary_without_ends_or_with_ends_beyond_it(tokenizer: Tokenizer) -> None:
-    def source(eos: tuple[int, ...]) -> VocabularySource:
-        return VocabularySource([b"a", b"b", b""], {}, eos, lambda text: [0] * len(text))
+    def with_ends(eos: tuple[int, ...]) -> Vocabulary:
+        return Vocabulary([b"a", b"b", b""], {}, eos, lambda text: [0] * len(text))
 
-    assert build_vocabulary(source((1, 99))).eos_token_ids == (1,)
-    assert build_vocabulary(source(())).eos_token_ids == ()
+    assert with_ends((1, 99)).eos_token_ids == (1,)
+    assert with_ends(()).eos_token_ids == ()

@@ -11,7 +11,7 @@ import quire.boxed
 import quire.text.template as template_module
 from quire.core.errors import RequestError
 from quire.text.chat import choose_template, render_chat
-from quire.text.load import TokenizerSource, load_tokenizer
+from quire.text.load import load_tokenizer
 from quire.text.tokenizer import Tokenizer, TokenizerFacts
 
 BOXED = Path(quire.boxed.__path__[0]) / "chat_template.jinja"
@@ -185,7 +185,7 @@ def directory(tokenizer_directories: dict[str, Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def tokenizer(directory: Path) -> Tokenizer:
-    return load_tokenizer(TokenizerSource(str(directory)))
+    return load_tokenizer(directory)
 
 
 @pytest.fixture(scope="module")

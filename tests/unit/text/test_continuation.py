@@ -7,7 +7,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 
 import quire.boxed
 from quire.text.continuation import ContinuationEncoder
-from quire.text.load import TokenizerSource, load_tokenizer
+from quire.text.load import load_tokenizer
 from quire.text.pieces import piece_table
 
 TEXTS = ["hello", " hello", '{"a": 1}', "한국", "a\nb", "<tool_call>", "\n", " ", ""]
@@ -15,7 +15,7 @@ TEXTS = ["hello", " hello", '{"a": 1}', "한국", "a\nb", "<tool_call>", "\n", "
 
 @pytest.mark.parametrize("text", [*TEXTS, "<|im_end|>"])
 def test_byte_level(text: str) -> None:
-    tokenizer = load_tokenizer(TokenizerSource(str(Path(quire.boxed.__path__[0]))))
+    tokenizer = load_tokenizer(Path(quire.boxed.__path__[0]))
     encode = tokenizer.continuation_encoder()
     pieces = tokenizer.pieces(skip_special_tokens=False)
     assert encode is not None

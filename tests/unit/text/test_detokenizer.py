@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from quire.text.detokenizer import PieceDetokenizer, WindowDetokenizer, make_detokenizer
-from quire.text.load import TokenizerSource, load_tokenizer
+from quire.text.load import load_tokenizer
 from quire.text.tokenizer import Tokenizer
 
 SENTENCES = [
@@ -20,7 +20,7 @@ SENTENCES = [
 
 @pytest.fixture
 def tokenizer(tokenizer_directory: Path) -> Tokenizer:
-    return load_tokenizer(TokenizerSource(str(tokenizer_directory)))
+    return load_tokenizer(tokenizer_directory)
 
 
 def stream(tokenizer: Tokenizer, ids: list[int], cuts: random.Random, skip: bool, prompt=()):
@@ -75,7 +75,7 @@ def test_random_ids(tokenizer: Tokenizer, skip: bool) -> None:
 @pytest.mark.parametrize("kind", ["byte_level", "llama_like"])
 def test_random_bytes(tokenizer_directories: dict[str, Path], kind: str) -> None:
     """Any bytes, valid UTF-8 or not, give the same however they are cut."""
-    tokenizer = load_tokenizer(TokenizerSource(str(tokenizer_directories[kind])))
+    tokenizer = load_tokenizer(tokenizer_directories[kind])
     pieces = tokenizer.pieces(True)
     assert pieces is not None
     byte_tokens = [i for i in range(tokenizer.vocab_size) if len(pieces[i]) == 1]
@@ -113,7 +113,7 @@ def test_continues_the_prompt(tokenizer: Tokenizer) -> None:
 
 
 def test_prompt_ends_inside_a_character(tokenizer_directories: dict[str, Path]) -> None:
-    tokenizer = load_tokenizer(TokenizerSource(str(tokenizer_directories["byte_level"])))
+    tokenizer = load_tokenizer(tokenizer_directories["byte_level"])
     ids = tokenizer.encode("x🙂!")
     for cut in range(1, len(ids) - 1):
         text = "".join(stream(tokenizer, ids[cut:], random.Random(6), True, prompt=ids[:cut]))
@@ -123,7 +123,7 @@ def test_prompt_ends_inside_a_character(tokenizer_directories: dict[str, Path]) 
 def test_which_class(tokenizer_directories: dict[str, Path]) -> None:
     """The fast class is used where it should be, the window elsewhere."""
     kinds = {
-        kind: type(make_detokenizer(load_tokenizer(TokenizerSource(str(directory)))))
+        kind: type(make_detokenizer(load_tokenizer(directory)))
         for kind, directory in tokenizer_directories.items()
     }
     window = {"word_piece", "word_level", "bpe_suffix"}
@@ -131,7 +131,7 @@ def test_which_class(tokenizer_directories: dict[str, Path]) -> None:
 
 
 def test_special_tokens_without_spaces(tokenizer_directories: dict[str, Path]) -> None:
-    tokenizer = load_tokenizer(TokenizerSource(str(tokenizer_directories["word_level"])))
+    tokenizer = load_tokenizer(tokenizer_directories["word_level"])
     ids = tokenizer.encode("one <|im_end|> <|im_end|> two")
     for spaces, expected in (
         (True, "one <|im_end|> <|im_end|> two"),
@@ -145,7 +145,7 @@ def test_special_tokens_without_spaces(tokenizer_directories: dict[str, Path]) -
 
 def test_window_gives_up_waiting(tokenizer_directories: dict[str, Path]) -> None:
     """A token that decodes to U+FFFD for good does not hold the text back for ever."""
-    tokenizer = load_tokenizer(TokenizerSource(str(tokenizer_directories["byte_level"])))
+    tokenizer = load_tokenizer(tokenizer_directories["byte_level"])
     byte = tokenizer.token_id("ì")  # 0xEC, the first of three bytes
     assert byte is not None
     detokenizer = WindowDetokenizer(tokenizer, [], True, {})

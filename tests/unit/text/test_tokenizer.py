@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from quire.core.errors import CheckpointError, ConfigError, ModelNotFoundError, RequestError
-from quire.text.load import TokenizerSource, _open_directly, _open_with_transformers, load_tokenizer
+from quire.core.errors import CheckpointError, ModelNotFoundError, RequestError
+from quire.text.load import _open_directly, _open_with_transformers, load_tokenizer
 from quire.text.tokenizer import Tokenizer
 
 TEXTS = [
@@ -26,14 +26,14 @@ TEXTS = [
 
 
 def direct(directory: Path) -> Tokenizer | None:
-    return _open_directly(directory, TokenizerSource(str(directory)))
+    return _open_directly(directory)
 
 
 def test_direct_agrees_with_transformers(tokenizer_directory: Path) -> None:
     mine = direct(tokenizer_directory)
     assert mine is not None
     theirs = AutoTokenizer.from_pretrained(tokenizer_directory)
-    wrapped = _open_with_transformers(TokenizerSource(str(tokenizer_directory)))
+    wrapped = _open_with_transformers(tokenizer_directory)
     for text in TEXTS:
         for special in (True, False):
             expected = theirs.encode(text, add_special_tokens=special)
@@ -72,7 +72,7 @@ def test_python_tokenizer(tmp_path: Path) -> None:
         json.dumps({"tokenizer_class": "Wav2Vec2CTCTokenizer"})
     )
     (tmp_path / "config.json").write_text('{"model_type": "wav2vec2"}')
-    tokenizer = load_tokenizer(TokenizerSource(str(tmp_path)))
+    tokenizer = load_tokenizer(tmp_path)
     theirs = AutoTokenizer.from_pretrained(tmp_path)
     assert tokenizer.encode("ab c") == theirs.encode("ab c")
     assert tokenizer.decode([3, 4, 6, 5]) == theirs.decode([3, 4, 6, 5])
@@ -105,7 +105,7 @@ def test_doubt_goes_to_transformers(
     assert (direct(directory) is not None) == opens
     if "auto_map" in change:
         return
-    tokenizer = load_tokenizer(TokenizerSource(str(directory)))
+    tokenizer = load_tokenizer(directory)
     theirs = AutoTokenizer.from_pretrained(directory)
     for text in TEXTS:
         assert tokenizer.encode(text) == theirs.encode(text)
@@ -130,7 +130,7 @@ def test_chat_template_sources(tokenizer_directories: dict[str, Path], tmp_path:
         file.write_text(json.dumps(config | {"chat_template": value}))
         for tokenizer in (
             direct(directory),
-            _open_with_transformers(TokenizerSource(str(directory))),
+            _open_with_transformers(directory),
         ):
             assert tokenizer is not None
             assert tokenizer.chat_template == expected
@@ -150,7 +150,7 @@ def test_chat_template_sources(tokenizer_directories: dict[str, Path], tmp_path:
 def test_hf_is_separate(tokenizer_directories: dict[str, Path]) -> None:
     for tokenizer in (
         direct(tokenizer_directories["byte_level"]),
-        _open_with_transformers(TokenizerSource(str(tokenizer_directories["byte_level"]))),
+        _open_with_transformers(tokenizer_directories["byte_level"]),
     ):
         assert tokenizer is not None
         text = "one two three four"
@@ -160,13 +160,11 @@ def test_hf_is_separate(tokenizer_directories: dict[str, Path]) -> None:
 
 def test_bad_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelNotFoundError, match=r"no tokenizer .*--tokenizer"):
-        load_tokenizer(TokenizerSource(str(tmp_path)))
-    with pytest.raises(ConfigError, match="auto, slow"):
-        load_tokenizer(TokenizerSource(str(tmp_path), mode="fast"))
+        load_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{")
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "TokenizersBackend"}')
     with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
-        load_tokenizer(TokenizerSource(str(tmp_path)))
+        load_tokenizer(tmp_path)
 
 
 def test_text_that_is_not_text(tokenizer_directories: dict[str, Path]) -> None:
@@ -182,9 +180,9 @@ def test_opening_directly_imports_neither_torch_nor_transformers(
     tokenizer_directories: dict[str, Path],
 ) -> None:
     program = (
-        "import sys; from quire.text.load import TokenizerSource, load_tokenizer;"
+        "import sys; from pathlib import Path; from quire.text.load import load_tokenizer;"
         "from quire.text.detokenizer import make_detokenizer; import quire.text.chat;"
-        f"t = load_tokenizer(TokenizerSource({str(tokenizer_directories['llama_like'])!r}));"
+        f"t = load_tokenizer(Path({str(tokenizer_directories['llama_like'])!r}));"
         "make_detokenizer(t).feed(t.encode('Hello'));"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )

@@ -10,11 +10,11 @@ import pytest
 
 import quire.boxed
 from quire.core.structured_outputs import StructuredOutputsParams
-from quire.engine.tokenizer import vocabulary_source
+from quire.engine.tokenizer import vocabulary_of
 from quire.structured.check import GrammarChecker, grammar_of
 from quire.structured.state import Matcher
-from quire.structured.vocabulary import Vocabulary, build_vocabulary
-from quire.text.load import TokenizerSource, load_tokenizer
+from quire.structured.vocabulary import Vocabulary
+from quire.text.load import load_tokenizer
 from quire.text.tokenizer import Tokenizer
 from quire.text.tools.constraint import ToolConstraint, tool_constraint
 from quire.text.tools.events import assemble
@@ -52,14 +52,14 @@ NAMES = sorted(set(TOOL_PARSERS) - {"granite4", "llama4_json", "llama4_pythonic"
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return load_tokenizer(TokenizerSource(str(Path(quire.boxed.__path__[0]))))
+    return load_tokenizer(Path(quire.boxed.__path__[0]))
 
 
 @pytest.fixture(scope="module")
 def vocabulary(tokenizer: Tokenizer) -> Vocabulary:
     size = tokenizer.max_token_id + 1
     eos = [i for i, t in ((i, tokenizer.decode([i])) for i in range(8)) if t == "<|im_end|>"]
-    return build_vocabulary(vocabulary_source(tokenizer, size, tuple(eos or [2])))
+    return vocabulary_of(tokenizer, size, tuple(eos or [2]))
 
 
 class Walker:
