@@ -29,11 +29,8 @@ _SWITCH = {
 }
 
 
-class Automatic:
-    """Stands for a value that is to be chosen (None), given on purpose: it beats a file's."""
-
-
-AUTOMATIC = Automatic()
+# Stands for a value that is to be chosen (None), given on purpose: it beats a file's.
+AUTOMATIC = object()
 
 
 def dashes(name: str) -> str:

@@ -7,7 +7,7 @@ not hold the others up: what comes meanwhile is merged, so that it waits as one 
 import asyncio
 from dataclasses import dataclass
 
-from quire.core.messages import AbortRequests, AddRequest, StepOutputs
+from quire.core.messages import StepOutputs
 from quire.engine.frontend import RequestTracker, Update
 from quire.engine.frontend_request import TrackedRequest
 from quire.engine.remote import RemoteEngine
@@ -155,10 +155,6 @@ class Dispatcher:
             self.metrics.on_tokens(request, num_tokens, None)
         else:
             self.metrics.on_tokens(request, num_tokens, now - last)
-
-    def resume(self) -> list[AddRequest | AbortRequests]:
-        """What a fresh engine must be told so that every unfinished request goes on."""
-        return self.tracker.resume()
 
     def cancel(self, generation: Generation) -> None:
         """Stop a generation, if it has not finished."""

@@ -8,7 +8,6 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import quire
 from quire.core.config import EngineConfig
@@ -23,9 +22,8 @@ from quire.server.admission import EngineRoom, FairAdmission
 from quire.server.config import ServerConfig
 from quire.server.dispatch import Dispatcher
 from quire.server.errors import APIError, unavailable
-from quire.server.parsers import OutputParsers, check_parsers, choose_parsers, template_source
+from quire.server.parsers import check_parsers, choose_parsers, template_source
 from quire.server.responses_store import ResponseStore
-from quire.structured.check import GrammarChecker
 from quire.text.chat import read_template
 from quire.text.tokenizer import Tokenizer
 
@@ -35,18 +33,21 @@ RETRY_WHILE_LOADING = 5.0  # seconds a client is told to wait
 MODEL_GOES_FIRST = 5.0  # seconds the engine has to find fault before the tokenizer's is told
 
 
-@dataclass(frozen=True, slots=True)
 class Serving:
     """A ready engine and what belongs to its model."""
 
-    dispatcher: Dispatcher
-    info: ModelInfo
-    tokenizer: Tokenizer
-    parsers: OutputParsers
-    chat_template: str | None  # the server's own choice; None: the tokenizer's
-    template_source: str  # of the template that applies with tools; empty without one
-    grammars: GrammarChecker
-    fingerprint: str
+    def __init__(self, state: "ServerState", tokenizer: Tokenizer, info: ModelInfo) -> None:
+        tracker = RequestTracker(tokenizer, info, state.engine_config.model.max_logprobs)
+        self.info = info
+        self.tokenizer = tokenizer
+        self.dispatcher = Dispatcher(tracker, state.engine, state.metrics)
+        self.grammars = tracker.grammars
+        self.fingerprint = _fingerprint(info)
+        # The server's own choice; None: the tokenizer's.
+        self.chat_template = state.chat_template
+        # Of the template that applies with tools; empty without one.
+        self.template_source = template_source(tokenizer, self.chat_template)
+        self.parsers = choose_parsers(state.config, tokenizer, self.template_source)
 
 
 class ServerState:
@@ -95,7 +96,7 @@ class ServerState:
         )
         self.serving: Serving | None = None  # until the model is loaded
         template = server_config.chat_template
-        self._chat_template = None if template is None else read_template(template)
+        self.chat_template = None if template is None else read_template(template)
 
     # --- coming up ---
 
@@ -120,22 +121,9 @@ class ServerState:
         finally:
             opening.cancel()
             loading.cancel()
-        self.serving = self._assemble(opening.result(), loading.result())
-
-    def _assemble(self, tokenizer: Tokenizer | None, info: ModelInfo) -> Serving:
+        tokenizer = opening.result()
         assert tokenizer is not None, "skip_tokenizer_init is refused"
-        tracker = RequestTracker(tokenizer, info, self.engine_config.model.max_logprobs)
-        template = template_source(tokenizer, self._chat_template)
-        return Serving(
-            Dispatcher(tracker, self.engine, self.metrics),
-            info,
-            tokenizer,
-            choose_parsers(self.config, tokenizer, template),
-            self._chat_template,
-            template,
-            tracker.grammars,
-            _fingerprint(info),
-        )
+        self.serving = Serving(self, tokenizer, loading.result())
 
     def _room(self) -> EngineRoom | None:
         """What admission asks of the engine."""
@@ -152,7 +140,7 @@ class ServerState:
             self.serving.dispatcher.on_outputs(outputs)
 
     def _on_restart(self) -> list[AddRequest | AbortRequests]:
-        return [] if self.serving is None else self.serving.dispatcher.resume()
+        return [] if self.serving is None else self.serving.dispatcher.tracker.resume()
 
     # --- what handlers ask ---
 
