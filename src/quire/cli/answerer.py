@@ -46,9 +46,7 @@ class Piece:
 class Answerer(Protocol):
     """Answers. Leaving an iteration early stops the work behind it."""
 
-    @property
-    def model(self) -> str:
-        """Its name, for people."""
+    model: str  # its name, for people
 
     def chat(self, messages: list[Message]) -> Iterator[Piece]:
         """The next turn of a conversation. Raises QuireError if it cannot be answered."""
@@ -64,10 +62,7 @@ class LocalAnswerer:
         self._llm = llm
         self._params = params
         self._template = chat_template
-
-    @property
-    def model(self) -> str:
-        return self._llm.model_info.model
+        self.model = llm.model_info.model
 
     def chat(self, messages: list[Message]) -> Iterator[Piece]:
         from quire.engine.frontend_prompt import Prompt

@@ -43,12 +43,9 @@ class ChatSession:
 
     def __init__(self, answerer: Answerer, system: str | None) -> None:
         self._answerer = answerer
+        self.model = answerer.model
         self.last = Answer()
         self.reset(system)
-
-    @property
-    def model(self) -> str:
-        return self._answerer.model
 
     def reset(self, system: str | None) -> None:
         self.system = system

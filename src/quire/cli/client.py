@@ -34,17 +34,14 @@ class ServedAnswerer:
     ) -> None:
         self._http = httpx.Client(**connection(url, api_key))
         self._sampling = sampling
-        self._model = model or _first_model(self._http)
+        self._name = model or _first_model(self._http)
+        self.model = f"{self._name} at {_address(self._http, '')}"
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._http.close()
-
-    @property
-    def model(self) -> str:
-        return f"{self._model} at {_address(self._http, '')}"
 
     def chat(self, messages: list[Message]) -> Iterator[Piece]:
         return self._stream("/v1/chat/completions", {"messages": messages})
@@ -54,7 +51,7 @@ class ServedAnswerer:
 
     def _stream(self, path: str, body: dict[str, Any]) -> Iterator[Piece]:
         usage = {"include_usage": True, "continuous_usage_stats": True}
-        whole = {**body, **self._sampling, "model": self._model, "stream": True}
+        whole = {**body, **self._sampling, "model": self._name, "stream": True}
         counted, ended = 0, False
         for event in self._events(path, {**whole, "stream_options": usage}):
             if "error" in event:

@@ -54,7 +54,7 @@ async def version() -> Response:
 @router.get("/load", response_model=None)
 async def load(http: Request) -> Response:
     """How many requests are being answered."""
-    return json_response({"server_load": state_of(http).num_open})
+    return json_response({"server_load": len(state_of(http).open)})
 
 
 @router.get("/metrics", response_model=None)

@@ -39,7 +39,7 @@ class ResponseStore:
         self._max_count = max_count
         self._max_bytes = max_bytes
         self._kept: OrderedDict[str, StoredResponse] = OrderedDict()  # least recently used first
-        self._num_bytes = 0
+        self.num_bytes = 0  # as JSON
 
     def put(self, response: StoredResponse) -> None:
         """Keep a response, or what has become of it. One too large for the store is not kept."""
@@ -50,7 +50,7 @@ class ResponseStore:
         if response.num_bytes > self._max_bytes and response.task is None:
             return
         self._kept[name] = response
-        self._num_bytes += response.num_bytes
+        self.num_bytes += response.num_bytes
         self._make_room()
 
     def get(self, name: str, owner: str | None, param: str = "response_id") -> StoredResponse:
@@ -81,11 +81,11 @@ class ResponseStore:
     def _drop(self, name: str) -> None:
         response = self._kept.pop(name, None)
         if response is not None:
-            self._num_bytes -= response.num_bytes
+            self.num_bytes -= response.num_bytes
 
     def _make_room(self) -> None:
         while self._kept and (
-            len(self._kept) > self._max_count or self._num_bytes > self._max_bytes
+            len(self._kept) > self._max_count or self.num_bytes > self._max_bytes
         ):
             # What still runs stays: nobody else would end it.
             finished = (name for name, kept in self._kept.items() if kept.task is None)
@@ -96,8 +96,3 @@ class ResponseStore:
 
     def __len__(self) -> int:
         return len(self._kept)
-
-    @property
-    def num_bytes(self) -> int:
-        """As JSON."""
-        return self._num_bytes

@@ -116,16 +116,16 @@ class _Stop:
     async def _drain(self) -> None:
         state, loop = self._state, asyncio.get_running_loop()
         timeout = state.config.shutdown_timeout
-        if state.num_open:
-            logger.info("shutting down: %d requests have %g s to finish", state.num_open, timeout)
+        if state.open:
+            logger.info("shutting down: %d requests have %g s to finish", len(state.open), timeout)
         deadline = loop.time() + timeout
-        while state.num_open and loop.time() < deadline:
+        while state.open and loop.time() < deadline:
             await asyncio.sleep(_POLL)
         self._end_now()
 
     def _end_now(self) -> None:
-        if self._state.num_open:
-            logger.warning("shutting down with %d requests unfinished", self._state.num_open)
+        if self._state.open:
+            logger.warning("shutting down with %d requests unfinished", len(self._state.open))
             self._state.end_all()
         self._server.should_exit = True
 

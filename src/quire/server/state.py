@@ -144,11 +144,6 @@ class ServerState:
 
     # --- what handlers ask ---
 
-    @property
-    def num_open(self) -> int:
-        """HTTP requests with generations that have not been answered to the end."""
-        return len(self.open)
-
     def ready(self) -> Serving:
         """For a request that needs the model.
 

@@ -22,7 +22,7 @@ def run(
         server = make_server(**config)
         await server.state.start()
         await scenario(server)
-        assert server.state.num_open == 0
+        assert not server.state.open
 
     asyncio.run(asyncio.wait_for(main(), 20))
 
