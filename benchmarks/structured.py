@@ -44,12 +44,12 @@ PERSON = {
     "required": ["name", "age"],
 }
 LARGE = {"type": "object", "properties": {f"field_{i}": PERSON for i in range(100)}}
-TOOLS = tags.triggered_tags(
+TOOLS = tags.TriggeredTags(
     ["<tool_call>"],
     [
-        tags.tag(
+        tags.Tag(
             "<tool_call>\n",
-            tags.json_schema(
+            tags.JsonSchema(
                 {
                     "type": "object",
                     "properties": {"name": {"const": f"tool{i}"}, "arguments": PERSON},
