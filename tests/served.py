@@ -24,7 +24,7 @@ class Served:
     """A server on a free port; ends with the `with` block, whatever happens."""
 
     def __init__(self, *arguments: str, **variables: str) -> None:
-        self._log: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by __exit__
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self.process = subprocess.Popen(
             [*QUIRE, "serve", *arguments, "--host", "127.0.0.1", "--port", "0"],
             stdout=self._log,
@@ -70,8 +70,10 @@ class Served:
 
     def log(self) -> str:
         """Everything printed so far."""
-        self._log.seek(0)
-        return self._log.read()
+        # Without moving the place in the file, which is the server's, too: what it printed just
+        # after a seek was written over what it had printed first.
+        file = self._log.fileno()
+        return os.pread(file, os.fstat(file).st_size, 0).decode(errors="replace")
 
     def terminate(self) -> None:
         """SIGTERM."""
