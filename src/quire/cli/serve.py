@@ -21,6 +21,8 @@ from quire.core.option import options_of
 from quire.metrics.config import ObservabilityConfig
 from quire.server.config import ApiKey, ServerConfig
 
+logger = logging.getLogger("quire")
+
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
@@ -99,9 +101,6 @@ def _announce(address: str) -> None:
     if address.startswith("http"):
         what = "the page to open, and the API under"
         print(f"quire: {address}/ is {what} {address}/v1", flush=True)
-
-
-logger = logging.getLogger("quire")
 
 
 def api_keys(words: Sequence[str], key_file: str | None) -> tuple[ApiKey, ...]:

@@ -7,6 +7,8 @@ from quire.metrics.finished import FinishedRequest
 from quire.metrics.instruments import Histogram, Instruments
 
 FINISH_REASONS = ("stop", "length", "abort", "error", "repetition")
+NO_KEY = "none"  # the name of a request's key where the server asks for no key
+OTHER = "other"  # every name past the bound
 REJECTIONS = ("max_num_queued_reqs", "max_num_queued_tokens")  # vLLM's; ours appear when they occur
 
 
@@ -169,10 +171,6 @@ class ServerFamilies:
         for histogram in self.up_to_max_len:
             if not histogram.count:
                 histogram.set_bounds(bounds)
-
-
-NO_KEY = "none"  # the server asks for no key
-OTHER = "other"  # every name past the bound
 
 
 class KeyUsage:

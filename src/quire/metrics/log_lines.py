@@ -13,6 +13,7 @@ from quire.metrics.finished import FinishedRequest
 from quire.metrics.registry import ServerMetrics
 
 logger = logging.getLogger("quire")
+STATUS_INTERVAL = 10.0  # seconds
 _requests = logging.getLogger("quire.requests")
 
 
@@ -87,9 +88,6 @@ def _duration(seconds: float) -> str:
 def _printable(text: str) -> str:
     """Request ids come from clients: no line breaks or control characters get into the log."""
     return "".join(c if c.isprintable() else "\ufffd" for c in text)
-
-
-STATUS_INTERVAL = 10.0  # seconds
 
 
 CallLater = Callable[[float, Callable[[], None]], asyncio.TimerHandle]

@@ -218,9 +218,8 @@ class _Sizes:
             return cache.kv_cache_memory_bytes
         free = memory.free_bytes(self.caps)
         if self.caps.kind == "cpu":
-            free = min(
-                free, self.caps.free_memory - weights
-            )  # the system counts a mapped file as free
+            # The system counts a mapped file's pages as free.
+            free = min(free, self.caps.free_memory - weights)
             return int(free * cache.cpu_memory_fraction)
         # Whatever else lives on the GPU counts as used, other processes included.
         total = memory.total_bytes(self.caps)

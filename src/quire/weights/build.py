@@ -116,12 +116,18 @@ def build_model(
     weights = directory
     if not dummy:
         weights = fetch_weights(ModelSource.of_model(config), config.load_format)
+    packs = caps.kind == "cpu" and not dummy and isinstance(recipe, Recipe)
+    if config.packed_weights_dir is not None and not packs:
+        logger.warning(
+            "packed_weights_dir is not used: it is for checkpoints on a CPU, of models that do not "
+            "run through transformers"
+        )
     try:
         if isinstance(recipe, Recipe):
             layouts = AT_LOAD[config.quantization] if config.quantization else (Dense, Dense)
             decoder = Decoder(recipe, ops, dtype, device, max_len, *layouts)
             packed = None
-            if config.packed_weights_dir is not None and caps.kind == "cpu" and not dummy:
+            if config.packed_weights_dir is not None and packs:
                 checkpoint = open_checkpoint(weights, config.load_format)
                 folder = Path(config.packed_weights_dir).expanduser()
                 packed = PackedWeights(folder, decoder, checkpoint, hf_config)

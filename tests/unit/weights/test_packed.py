@@ -44,11 +44,12 @@ class Starts:
         return sorted(self.kept.iterdir())
 
     @torch.inference_mode()
-    def model(self, quantization: Any = None, dtype: torch.dtype = torch.bfloat16) -> Decoder:
+    def model(
+        self, quantization: Any = None, dtype: torch.dtype = torch.bfloat16, **options: Any
+    ) -> Decoder:
         caps = detect("cpu")
-        config = ModelConfig(
-            str(self.checkpoint), quantization=quantization, packed_weights_dir=str(self.kept)
-        )
+        options |= {"quantization": quantization, "packed_weights_dir": str(self.kept)}
+        config = ModelConfig(str(self.checkpoint), **options)
         hf_config = read_hf_config(self.checkpoint).config
         made = build.build_model(
             config, self.checkpoint, hf_config, select_ops(caps), caps, 128, dtype, False
@@ -163,6 +164,15 @@ def test_a_folder_that_cannot_be_is_told_and_the_start_goes_on(
     starts.kept.write_text("a file")
     assert starts.logits().isfinite().all()
     assert "File exists" in caplog.text
+
+
+def test_where_it_is_of_no_use_it_says_so(
+    starts: Starts, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("quire"), "propagate", True)
+    starts.model(load_format="dummy")
+    assert "packed_weights_dir is not used" in caplog.text
+    assert not starts.kept.exists()
 
 
 def test_two_starts_at_once_leave_one_whole_file(starts: Starts) -> None:
