@@ -126,6 +126,27 @@ def test_an_error_of_the_compiler_reaches_whoever_waits(compiler: Compiler) -> N
             mode.submit("key", broken, print, print)
 
 
+def test_launches_of_a_kernel_that_nobody_began_compile_it_once(compiler: Compiler) -> None:
+    kernel = Kernel()
+    launched: list[object] = []
+
+    def launch() -> None:
+        with compiler.launching():
+            launched.append(kernel.launch())
+
+    first = in_thread(launch)
+    assert kernel.begun.wait(5.0)
+    second = in_thread(launch)
+    second.join(0.1)
+    assert second.is_alive()
+    kernel.release.set()
+    first.join(5.0)
+    second.join(5.0)
+    assert kernel.compiled == 1
+    assert launched == kernel.finished
+    assert len(launched) == 2
+
+
 TRITON = """
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver

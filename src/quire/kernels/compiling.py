@@ -67,14 +67,15 @@ class Compiler:
     def finish(self, key: str, work: Compile) -> triton.compiler.CompiledKernel:
         """What `work` gives: from the thread that does it, or done here if none has begun."""
         with self._lock:
-            started = self._started.get(key)
-            is_ours = started is None or started.cancel()
-            future = Future() if started is None or is_ours else started
-            self._started[key] = future
+            future = self._started.get(key)
+            is_ours = future is None or future.cancel()
+            if future is None or is_ours:
+                future = self._started[key] = Future()
+                future.set_running_or_notify_cancel()  # nobody else takes it over
         if is_ours:
             try:
                 future.set_result(self._compile(key, work))
-            except Exception as error:
+            except BaseException as error:
                 future.set_exception(error)
         return future.result()
 
