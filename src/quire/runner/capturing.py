@@ -18,7 +18,7 @@ logger = logging.getLogger("quire")
 # Seconds without a step after which there is time for what no step has missed.
 IDLE = 0.03
 # Seconds between two captures while there are steps: their threads share the interpreter.
-PAUSE = 0.2
+PAUSE = 0.05
 
 
 class Captures:
