@@ -213,6 +213,21 @@ def test_processes_end_when_nothing_is_asked_of_them(monkeypatch: pytest.MonkeyP
     assert processes._all == [process]
 
 
+CHILDREN = """
+import subprocess
+from quire.kernels import compile_process
+compile_process.run = lambda line: subprocess.run(["cat"])
+compile_process.main()
+"""
+
+
+def test_what_a_process_runs_leaves_it_the_other_kernels() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", CHILDREN], input=b"1\n2\n", capture_output=True, timeout=100
+    )
+    assert ran.stdout == b"\n\n", ran.stderr
+
+
 PROCESSES = (
     TRITON.partition("if __name__")[0]
     + """
