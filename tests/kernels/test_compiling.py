@@ -147,6 +147,27 @@ def test_launches_of_a_kernel_that_nobody_began_compile_it_once(compiler: Compil
     assert len(launched) == 2
 
 
+def test_who_waits_long_says_what_for(
+    compiler: Compiler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(compiling, "NOTICE", 0.01)
+    kernel, src = Kernel(), SimpleNamespace(name="narrow_kernel")
+
+    def work() -> SimpleNamespace:
+        return kernel() if src else SimpleNamespace()
+
+    with compiler.listing() as listed:
+        mode = _async_compile.active_mode.get()
+        assert mode is not None
+        mode.submit("key", work, print, print)
+    listed.start()
+    assert kernel.begun.wait(5.0)
+    threading.Timer(0.1, kernel.release.set).start()
+    listed.wait()
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+    assert "kernel narrow_kernel: waited 0.01 s" in caplog.text
+
+
 TRITON = """
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
@@ -195,9 +216,9 @@ def test_a_process_that_has_ended_leaves_its_kernel_to_the_thread(
     monkeypatch.setattr(compiling, "module_command", lambda module: ["true"])
     processes = compiling._Processes(2)
     for _ in range(4):
-        processes.compile(b"task\n")
+        processes.compile("kernel", b"task\n")
     processes.close()
-    processes.compile(b"task\n")
+    processes.compile("kernel", b"task\n")
     assert [process.returncode is None for process in processes._all] == [False, False]
 
 
@@ -205,12 +226,28 @@ def test_processes_end_when_nothing_is_asked_of_them(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(compiling, "module_command", lambda module: ["cat"])
     monkeypatch.setattr(compiling, "IDLE", 0.2)
     processes = compiling._Processes(1)
-    processes.compile(b"task\n")
+    processes.compile("kernel", b"task\n")
     (process,) = processes._all
     assert process.poll() is None
     assert process.wait(5.0) != 0
-    processes.compile(b"task\n")
+    processes.compile("kernel", b"task\n")
     assert processes._all == [process]
+
+
+def test_a_process_that_is_stuck_leaves_its_kernel_to_the_thread(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(compiling, "module_command", lambda module: ["sleep", "100"])
+    monkeypatch.setattr(compiling, "LIMIT", 0.1)
+    processes = compiling._Processes(1)
+    for _ in range(2):
+        processes.compile("narrow_kernel", b"task\n")
+    (process,) = processes._all
+    assert process.wait(5.0) != 0
+    processes.close()
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "kernel narrow_kernel: no process compiled it in 0.1 s" in record.getMessage()
 
 
 CHILDREN = """

@@ -6,19 +6,23 @@ four fifths of that. Work that is *listed* launches no kernel that is not compil
 out of it and then compile in threads. Elsewhere a launch waits for a compilation under way.
 
 Each thread has a process compile its kernel first (`compile_process`), and then finds the result
-in Triton's cache. Where a process does not do it, the thread does.
+in Triton's cache. Where a process does not do it, or not in a minute, the thread does. Who waits
+for a thread says every minute what for.
 """
 
 import contextlib
 import hashlib
 import inspect
+import logging
 import queue
 import subprocess
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from multiprocessing import connection
 from pathlib import Path
+from typing import TypeVar
 
 import triton
 from triton.runtime.cache import get_cache_manager, triton_key
@@ -30,12 +34,17 @@ from quire.platform.host import num_cores
 from quire.platform.interpreter import module_command
 from quire.platform.streams import set_device
 
+logger = logging.getLogger(__name__)
+
 THREADS = 8
-IDLE = 60.0  # seconds after which processes end
+LIMIT = 60.0  # seconds that a process may take for a kernel, its own start included
+IDLE = 90.0  # after which processes end: not while one may be at work
+NOTICE = 60.0  # seconds between two words of who waits
 # Triton asks the compile mode of the thread that launches, by these: what it compiles, and what
 # makes the result the kernel of later launches.
 Compile = Callable[[], triton.compiler.CompiledKernel]
 Finish = Callable[[triton.compiler.CompiledKernel], None]
+Result = TypeVar("Result")
 
 
 @triton.jit
@@ -77,11 +86,11 @@ class Compiler:
                 future.set_result(self._compile(key, work))
             except BaseException as error:
                 future.set_exception(error)
-        return future.result()
+        return _awaited(future, _name_of(work))
 
     def listing(self) -> "Listing":
         """A context in which this thread launches no kernel that is not compiled."""
-        self._set_up.result()
+        _awaited(self._set_up, "Triton's first kernel and C library")
         return Listing(self)
 
     def launching(self) -> "Launching":
@@ -98,7 +107,8 @@ class Compiler:
             names = inspect.getclosurevars(work).nonlocals  # of the closure that Triton hands over
             source = names["src"]
             if not _is_compiled(key, source.name):
-                self._processes.compile(task_of(source, names["target"], vars(names["options"])))
+                task = task_of(source, names["target"], vars(names["options"]))
+                self._processes.compile(source.name, task)
         kernel = work()
         assert kernel.run is not None  # asking for it builds the launcher and loads the binary
         return kernel
@@ -118,24 +128,30 @@ class _Processes:
         if not any(Path(triton.knobs.cache.dir).glob("*")):
             self._begin()
 
-    def compile(self, task: bytes) -> None:
-        """Do it in a process that is free, if there is one."""
+    def compile(self, name: str, task: bytes) -> None:
+        """Do it in a process that is free, if there is one. One that is stuck is killed."""
         self._begin()
         with contextlib.suppress(queue.Empty, BrokenPipeError):
             process = self._free.get_nowait()
             assert process.stdin is not None
             assert process.stdout is not None
             process.stdin.write(task)
-            if process.stdout.readline():
+            if not connection.wait([process.stdout.fileno()], LIMIT):
+                logger.warning(
+                    "kernel %s: no process compiled it in %g s; a thread does", name, LIMIT
+                )
+                process.kill()
+            elif process.stdout.readline():
                 self._free.put(process)
 
     def close(self) -> None:
         with self._lock:
             self._number = 0
             self._end.cancel()
-            for process in self._all:
-                process.kill()
-                process.wait()
+        for process in self._all:
+            process.kill()
+        for process in self._all:  # in nobody's way: it may be long, where a disk does not answer
+            process.wait()
 
     def _begin(self) -> None:
         with self._lock:
@@ -206,3 +222,20 @@ def _is_compiled(key: str, name: str) -> bool:
     """Whether Triton's cache has it."""
     files = get_cache_manager(hashlib.sha256(key.encode()).hexdigest())
     return files.get_group(f"{name[:150]}.json") is not None
+
+
+def _awaited(future: "Future[Result]", what: str) -> Result:
+    """What it gives."""
+    while True:
+        try:
+            return future.result(NOTICE)
+        except TimeoutError:
+            if future.done():  # just now, or by an error of that kind
+                return future.result()
+        logger.warning("%s: waited %g s for it to be compiled, and go on waiting", what, NOTICE)
+
+
+def _name_of(work: Compile) -> str:
+    with contextlib.suppress(KeyError, TypeError):
+        return f"kernel {inspect.getclosurevars(work).nonlocals['src'].name}"
+    return "a kernel"
