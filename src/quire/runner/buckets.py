@@ -13,8 +13,10 @@ NEAR = 2
 # What the lack of a bucket's graph may cost, in steps that are all padding but for one part: a
 # capture takes 40 ms beside the engine, a padded line of 256 12 us (Llama-8B on an H200, 2026-11).
 PATIENCE = 8.0
-# What a step without any graph costs, 10 ms more: what was needed but once is not captured.
+# What a decode step without any graph costs, 10 ms more: what was needed but once is not captured.
 EAGER = 4.0
+# With prompts it costs 15 to 75 ms more (Qwen3-0.6B): as much as its capture, or twice.
+EAGER_PROMPTS = PATIENCE
 
 
 def buckets(most: int, unit: int, fewer: Sequence[int] = ()) -> tuple[int, ...]:
@@ -39,12 +41,14 @@ class CapturePolicy:
     One thread may choose while another asks what is next.
     """
 
-    def __init__(self, sizes: Sequence[int], ahead: Sequence[int]) -> None:
-        """`sizes` from the smallest to the largest, and those to capture ahead of any need."""
+    def __init__(self, sizes: Sequence[int], ahead: Sequence[int], eager: float = EAGER) -> None:
+        """`sizes` from the smallest to the largest, those to capture ahead of any need, and what a
+        step without a graph costs."""
         self.captured: set[int] = set()
         self.refused: set[int] = set()
         self._buckets = sizes
         self.ladder = ahead
+        self._eager = eager
         self._lost = dict.fromkeys(sizes, 0.0)  # steps' worth, by bucket
 
     def bucket(self, count: int) -> int:
@@ -58,7 +62,7 @@ class CapturePolicy:
             return bucket
         sizes = (size for size in self._buckets if bucket < size <= NEAR * bucket)
         near = next((size for size in sizes if size in self.captured), None)
-        self._lost[bucket] += EAGER if near is None else near / bucket - 1
+        self._lost[bucket] += self._eager if near is None else near / bucket - 1
         return near
 
     def wanted(self) -> int | None:

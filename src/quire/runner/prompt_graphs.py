@@ -19,7 +19,7 @@ from quire.kernels.attention.parts import COLUMNS
 from quire.kernels.batch import AttentionBatch, StepInputs
 from quire.platform.caps import DeviceCaps
 from quire.platform.streams import pinned
-from quire.runner.buckets import CapturePolicy, buckets, ladder
+from quire.runner.buckets import EAGER_PROMPTS, CapturePolicy, buckets, ladder
 from quire.runner.decode import DecodeOutput, is_decode
 from quire.runner.graph_pool import BucketGraphs, GraphPool
 from quire.runner.graphs import NUMBERS, WholeStep
@@ -56,7 +56,7 @@ class PromptGraphs:
         sizes = buckets(most, UNIT)
         self.graphs = BucketGraphs(
             pool,
-            CapturePolicy(sizes, ladder(sizes)),
+            CapturePolicy(sizes, ladder(sizes), EAGER_PROMPTS),
             lambda bucket: PromptLines(rows, bucket, caps, step.model.group_sizes),
             step.run,
         )

@@ -2,7 +2,14 @@
 
 import pytest
 
-from quire.runner.buckets import NEAR, PATIENCE, CapturePolicy, buckets, ladder
+from quire.runner.buckets import (
+    EAGER_PROMPTS,
+    NEAR,
+    PATIENCE,
+    CapturePolicy,
+    buckets,
+    ladder,
+)
 from quire.runner.prompt_graphs import most_tokens
 
 
@@ -53,6 +60,12 @@ def test_the_ladder_leaves_no_batch_without_a_near_graph(max_rows: int) -> None:
         chosen = fresh.choose(count)
         assert chosen in captured
         assert chosen <= max(8, NEAR * count)
+
+
+def test_where_a_step_without_a_graph_costs_more_the_first_need_captures() -> None:
+    sizes = buckets(8192, 64)
+    policy = CapturePolicy(sizes, ladder(sizes), EAGER_PROMPTS)
+    assert run(policy, [1073]) == [policy.bucket(1073)]
 
 
 def test_without_a_near_graph_the_second_need_captures() -> None:
