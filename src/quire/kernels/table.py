@@ -43,8 +43,15 @@ Attention = Callable[
 ]
 # linear(weight [out, in] in its layout, bias [out] or None, activation or None) -> the function
 #   of a layer, x [T, in] -> x W^T + b [T, out]; with an activation the weight's rows are gate,
-#   then up, and the result is act(gate) * up [T, out / 2]. The weight may be filled later.
+#   then up, and the result is act(gate) * up [T, out / 2]. The weight may be filled later. Where
+#   the ops have `linear_add_norm`, x may be what that gives.
 Linear = Callable[[Layout, Tensor | None, str | None], Callable[[Tensor], Tensor]]
+# linear_add_norm(weight, bias) -> the function (x [T, in], residual [T, out], norm) -> norm(total)
+#   for a linear layer of the same kind, total = x W^T + b + residual; None for numbers of tokens
+#   for which `linear` and `add_rms_norm` are as fast
+LinearAddNorm = Callable[
+    [Layout, Tensor | None], Callable[[Tensor, Tensor, "NormParts"], "LinearInput | None"]
+]
 # held(layout, dtype) -> the layout in which the device's kernels want such weights
 Held = Callable[[type[Layout], torch.dtype], type[Layout]]
 # decode_attention(q, k, v, norm, rope, k_pages, v_pages, batch, scale, window, softcap)
@@ -143,6 +150,35 @@ class NormParts:
     weight: Tensor
     eps: float
     weight_offset: float
+
+
+@dataclass(frozen=True, slots=True)
+class PartialNorm:
+    """RMSNorm of `total` [T, E], but for each token's factor.
+
+    Args:
+        scaled: total * (weight + weight_offset) [T, E], to be divided by the token's root mean
+            square: what is linear in it can be divided instead.
+        squares: [n, T] fp32; a token's add up to its sum of squares.
+    """
+
+    total: Tensor
+    scaled: Tensor
+    squares: Tensor
+    norm: NormParts
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedNorm:
+    """RMSNorm of `total` [T, E]: e4m3 `values` [T, E] times `scales` [T] fp32."""
+
+    total: Tensor
+    values: Tensor
+    scales: Tensor
+    norm: NormParts
+
+
+LinearInput = PartialNorm | QuantizedNorm
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +298,7 @@ class Ops:
     stage: Stage
     append: Append
     reasons: dict[str, str]
+    linear_add_norm: LinearAddNorm | None = None  # None where they are done one after the other
     layers: Layers | None = None  # None where the decoder calls them one by one
     decode: Decode | None = None  # None where a step's ops are called one by one
     by_parts: AttentionByParts | None = None  # None where attention needs no plan

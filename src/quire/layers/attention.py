@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from quire.kernels.batch import AttentionBatch, LayerCache
-from quire.kernels.table import HeadNorm, Ops, Rope
-from quire.layers.linear import Linear
+from quire.kernels.table import HeadNorm, LinearInput, Ops, Rope
+from quire.layers.linear import Linear, Product
 from quire.layers.norm import RmsNorm, make_norm
 from quire.layers.parameters import Maker
 from quire.models.recipe import AttentionRecipe, NormRecipe
@@ -71,12 +71,12 @@ class Attention(nn.Module):
 
     def forward(
         self,
-        x: Tensor,
+        x: Tensor | LinearInput,
         positions: Tensor,
         batch: AttentionBatch,
         cache: LayerCache,
         wanted: Tensor | None,
-    ) -> Tensor:
+    ) -> Tensor | Product:
         """x [T, E] -> [n, E] of the tokens `wanted` [n], or of all. Writes this step's keys and
         values into `cache`'s pages."""
         q, k, v = torch.split(self.qkv(x), self._sizes, dim=-1)
@@ -100,8 +100,7 @@ class Attention(nn.Module):
         attended = select(attended, wanted)
         if self._v_scale != 1:
             attended *= self._v_scale
-        projected: Tensor = self.out(attended.flatten(1))
-        return projected
+        return self.out.later(attended.flatten(1))
 
 
 def select(x: Tensor, wanted: Tensor | None) -> Tensor:

@@ -25,7 +25,7 @@ class Head(Weighted):
         self.bias = make.empty(vocab_size) if recipe.bias else None
         self.plain = recipe.multiplier == 1.0 and recipe.softcap is None  # only the product
         self.dtype = make.dtype if self.plain else torch.float32  # of the logits
-        self._product = make.linear(layout, self.bias, None)
+        self._product = make.ops.linear(layout, self.bias, None)
         self._steps: list[Callable[[Tensor], Tensor]] = []
         if recipe.multiplier != 1.0:
             multiplier = recipe.multiplier

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from quire.layers.linear import Linear
+from quire.kernels.table import LinearInput
+from quire.layers.linear import Linear, Product
 from quire.layers.parameters import Maker
 from quire.models.recipe import Activation, MlpRecipe
 
@@ -19,10 +20,9 @@ class GatedMlp(nn.Module):
         self.gate_up = Linear(make, hidden, 2 * recipe.size, recipe.bias, recipe.activation)
         self.down = Linear(make, recipe.size, hidden, recipe.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | LinearInput) -> Tensor | Product:
         """[T, E] -> [T, E]."""
-        made: Tensor = self.down(self.gate_up(x))
-        return made
+        return self.down.later(self.gate_up(x))
 
 
 class PlainMlp(nn.Module):
@@ -34,10 +34,9 @@ class PlainMlp(nn.Module):
         self.down = Linear(make, recipe.size, hidden, recipe.bias)
         self._act = activation_function(recipe.activation)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | LinearInput) -> Tensor | Product:
         """[T, E] -> [T, E]."""
-        made: Tensor = self.down(self._act(self.up(x)))
-        return made
+        return self.down.later(self._act(self.up(x)))
 
 
 def make_mlp(recipe: MlpRecipe, hidden: int, make: Maker) -> GatedMlp | PlainMlp:

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from quire.kernels.table import NormParts, Ops
+from quire.kernels.table import LinearInput, NormParts, Ops
+from quire.layers.linear import Product, computed
 from quire.layers.parameters import Maker
 from quire.models.recipe import NormRecipe
 
@@ -22,9 +23,17 @@ class RmsNorm(nn.Module):
         """[..., E] -> [..., E]."""
         return self._norm(x, self.weight, self.eps, self.offset)
 
-    def add(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+    def add(self, x: Tensor | Product, residual: Tensor) -> tuple[Tensor, Tensor]:
         """(norm(x + residual), x + residual), each [T, E]."""
-        return self._add_norm(x, residual, self.weight, self.eps, self.offset)
+        return self._add_norm(computed(x), residual, self.weight, self.eps, self.offset)
+
+    def begin(self, x: Tensor | Product, residual: Tensor) -> tuple[Tensor | LinearInput, Tensor]:
+        """As `add`, of which linear layers are to take the first."""
+        if isinstance(x, Product):
+            begun = x.linear.add_norm(x.x, residual, self.parts())
+            if begun is not None:
+                return begun, begun.total
+        return self.add(x, residual)
 
     def parts(self) -> NormParts:
         return NormParts(self.weight, self.eps, self.offset)
@@ -43,9 +52,9 @@ class LayerNorm(nn.Module):
         """[..., E] -> [..., E]."""
         return F.layer_norm(x, self.shape, self.weight, self.bias, self.eps)
 
-    def add(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+    def add(self, x: Tensor | Product, residual: Tensor) -> tuple[Tensor, Tensor]:
         """(norm(x + residual), x + residual), each [T, E]."""
-        total = torch.add(x, residual)
+        total = torch.add(computed(x), residual)
         return self.forward(total), total
 
 

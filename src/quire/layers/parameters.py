@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from quire.kernels.table import Linear
+from quire.kernels.table import Ops
 from quire.quant.layouts.layout import Dense, Layout
 
 
@@ -16,7 +16,7 @@ class Maker:
 
     dtype: torch.dtype
     device: torch.device
-    linear: Linear
+    ops: Ops
     layout: type[Layout] = Dense
     table_layout: type[Layout] = Dense
     dense_layout: type[Layout] = Dense

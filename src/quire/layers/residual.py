@@ -10,12 +10,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from quire.layers.norm import Norm
+from quire.kernels.table import LinearInput
+from quire.layers.linear import Product, computed
+from quire.layers.norm import Norm, RmsNorm
 
 # (delta [T, E], residual [T, E]) -> (the sublayer's input, the stream)
-Enter = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Enter = Callable[[Tensor | Product, Tensor], tuple[Tensor, Tensor]]
+EnterLinear = Callable[[Tensor | Product, Tensor], tuple[Tensor | LinearInput, Tensor]]
 # (the sublayer's output, the stream) -> (delta, residual)
-Leave = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Leave = Callable[[Tensor | Product, Tensor], tuple[Tensor | Product, Tensor]]
 
 
 def make_enter(before: Norm | None, stream_open: bool) -> Enter:
@@ -25,7 +28,19 @@ def make_enter(before: Norm | None, stream_open: bool) -> Enter:
     if stream_open:
         return before.add
     norm = before
-    return lambda delta, _: (norm(delta), delta)
+
+    def enter(delta: Tensor | Product, _: Tensor) -> tuple[Tensor, Tensor]:
+        stream = computed(delta)
+        return norm(stream), stream
+
+    return enter
+
+
+def make_enter_linear(before: Norm | None, stream_open: bool) -> EnterLinear:
+    """As `make_enter`, for a sublayer that gives its input to linear layers alone."""
+    if stream_open and isinstance(before, RmsNorm):
+        return before.begin
+    return make_enter(before, stream_open)
 
 
 def make_leave(after: Norm | None, after_residual: Norm | None, multiplier: float) -> Leave:
@@ -35,28 +50,31 @@ def make_leave(after: Norm | None, after_residual: Norm | None, multiplier: floa
         return lambda out, residual: (finish(out), residual)
     close = after_residual.add
 
-    def leave(out: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+    def leave(out: Tensor | Product, residual: Tensor) -> tuple[Tensor, Tensor]:
         stream, _ = close(finish(out), residual)
         return stream, stream
 
     return leave
 
 
-def _scaled(after: Norm | None, multiplier: float) -> Callable[[Tensor], Tensor]:
+def _scaled(
+    after: Norm | None, multiplier: float
+) -> Callable[[Tensor | Product], Tensor | Product]:
     if after is None and multiplier == 1.0:
         return lambda out: out
     if after is None:
-        return lambda out: out * multiplier
+        return lambda out: computed(out) * multiplier
     norm = after
     if multiplier == 1.0:
-        return norm.forward
-    return lambda out: norm(out) * multiplier
+        return lambda out: norm(computed(out))
+    return lambda out: norm(computed(out)) * multiplier
 
 
-def _add(delta: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
-    total = torch.add(delta, residual)
+def _add(delta: Tensor | Product, residual: Tensor) -> tuple[Tensor, Tensor]:
+    total = torch.add(computed(delta), residual)
     return total, total
 
 
-def _take(delta: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
-    return delta, delta
+def _take(delta: Tensor | Product, _: Tensor) -> tuple[Tensor, Tensor]:
+    stream = computed(delta)
+    return stream, stream

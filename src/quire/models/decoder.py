@@ -15,11 +15,11 @@ from quire.layers.attention import Attention, select
 from quire.layers.embedding import Embedder
 from quire.layers.experts import Experts
 from quire.layers.head import Head
-from quire.layers.linear import Linear
+from quire.layers.linear import Linear, Product, computed
 from quire.layers.mlp import GatedMlp, make_mlp
 from quire.layers.norm import Norm, RmsNorm, make_norm
 from quire.layers.parameters import Maker
-from quire.layers.residual import make_enter, make_leave
+from quire.layers.residual import make_enter, make_enter_linear, make_leave
 from quire.layers.rotary import make_rope
 from quire.models.recipe import (
     LayerRecipe,
@@ -75,22 +75,23 @@ class SequentialLayer(Layer):
     def _connect(self, recipe: LayerRecipe, norms: dict[str, Norm], stream_open: bool) -> None:
         norm = norms.get
         closing, scale = norm("attention_residual_norm"), recipe.attention_place.multiplier
-        self._enter_attention = make_enter(norm("attention_norm"), stream_open)
+        self._enter_attention = make_enter_linear(norm("attention_norm"), stream_open)
         self._leave_attention = make_leave(norm("attention_after_norm"), closing, scale)
         stream_open = closing is None
         closing, scale = norm("mlp_residual_norm"), recipe.mlp_place.multiplier
-        self._enter_mlp = make_enter(norm("mlp_norm"), stream_open)
+        make = make_enter if isinstance(self.mlp, Experts) else make_enter_linear
+        self._enter_mlp = make(norm("mlp_norm"), stream_open)
         self._leave_mlp = make_leave(norm("mlp_after_norm"), closing, scale)
 
     def forward(
         self,
-        delta: Tensor,
+        delta: Tensor | Product,
         residual: Tensor,
         positions: Tensor,
         batch: AttentionBatch,
         cache: LayerCache,
         wanted: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor | Product, Tensor]:
         """The stream before the layer [T, E] -> the stream after it, of the tokens `wanted` [n] or
         of all."""
         x, residual = self._enter_attention(delta, residual)
@@ -123,7 +124,7 @@ class ParallelLayer(Layer):
         x, residual = self._enter(delta, residual)
         attended = self.attention(x, positions, batch, cache, wanted)
         x, residual = select(x, wanted), select(residual, wanted)
-        return attended + self.mlp(self._mlp_input(x, residual)), residual
+        return computed(attended) + computed(self.mlp(self._mlp_input(x, residual))), residual
 
 
 def _mlp_input(norm: Norm | None) -> Callable[[Tensor, Tensor], Tensor]:
@@ -161,7 +162,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.recipe = recipe
         held = (ops.held(one, dtype) for one in (layout, table_layout, Dense))
-        make = Maker(dtype, torch.device(device), ops.linear, *held)
+        make = Maker(dtype, torch.device(device), ops, *held)
         hidden = recipe.hidden_size
         self._embed = Embedder(recipe.embedding, recipe.vocab_size, hidden, ops, make)
         for name, module in self._embed.modules.items():

@@ -21,7 +21,7 @@ from quire.models.recipe import (
 )
 
 OPS = torch_ops("a test")
-MAKE = Maker(torch.float32, torch.device("cpu"), OPS.linear)
+MAKE = Maker(torch.float32, torch.device("cpu"), OPS)
 RMS = NormRecipe("rms", 1e-5)
 LAYER = NormRecipe("layer", 1e-5, bias=True)
 
@@ -102,7 +102,7 @@ def test_every_step_of_an_embedding() -> None:
 
 
 def test_an_embedding_multiplier_can_be_rounded_to_the_dtype() -> None:
-    make = Maker(torch.bfloat16, torch.device("cpu"), OPS.linear)
+    make = Maker(torch.bfloat16, torch.device("cpu"), OPS)
     recipe = EmbeddingRecipe(8, 3072**0.5, round_multiplier=True)
     embed = Embedder(recipe, 4, 8, OPS, make)
     embed.table.weight.data.fill_(1.0)
@@ -149,7 +149,7 @@ def test_experts_are_weighed_by_their_share(renormalize: bool) -> None:
 
 
 def test_logits_are_fp32_scaled_then_capped() -> None:
-    make = Maker(torch.bfloat16, torch.device("cpu"), OPS.linear)
+    make = Maker(torch.bfloat16, torch.device("cpu"), OPS)
     head = Head(HeadRecipe(False, bias=True, softcap=3.0, multiplier=0.5), 10, 8, None, make)
     filled(head)
     hidden = torch.randn(2, 8).bfloat16()

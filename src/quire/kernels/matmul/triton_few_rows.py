@@ -16,18 +16,33 @@ in a CUDA graph, cold L2, launches included, 16 rows of bf16: [28672, 4096] 56.1
 import triton
 import triton.language as tl
 
-from quire.kernels.matmul.triton_tile import begin, finish, tile_rows
+from quire.kernels.matmul.triton_tile import (
+    add_and_begin_norm,
+    begin,
+    end_norm,
+    finish,
+    load_squares,
+    places,
+    tile_rows,
+)
 from quire.kernels.triton_chain import let_next_start
 from quire.kernels.triton_dot import dot
 
 
-@triton.jit(do_not_specialize=["num_tokens"])  # one binary for any number
+@triton.jit(do_not_specialize=["num_tokens", "num_parts"])  # one binary for any number
 def few_rows_kernel(
     x: tl.tensor,  # [T, depth]
     weight: tl.tensor,  # [out, depth], 16-bit or e4m3
     scale: tl.tensor,
     bias: tl.tensor,
     out: tl.tensor,  # [T, width]
+    residual: tl.tensor,  # [T, width], read if ADDS
+    norm_weight: tl.tensor,  # [width], read if ADDS
+    total: tl.tensor,  # [T, width], written if ADDS
+    squares: tl.tensor,  # [num_parts, T], written if ADDS, read if PARTS
+    num_parts: tl.tensor,
+    eps: tl.tensor,
+    weight_offset: tl.tensor,
     num_tokens: tl.tensor,
     width: tl.tensor,
     depth: tl.tensor,
@@ -43,14 +58,24 @@ def few_rows_kernel(
     STAGES: tl.constexpr,
     PDL: tl.constexpr,
     LINES: tl.constexpr,
+    ADDS: tl.constexpr,  # the residual, and begins a norm
+    PARTS: tl.constexpr,  # of the squares by which x's norm ends; 0: x is not to be normalised
 ) -> None:
     block = tl.program_id(0)
     rows = tile_rows(block, width, ROWS, ACTIVATION is not None)
-    tokens = tl.arange(0, TOKENS)
+    tokens = tl.program_id(1) * TOKENS + tl.arange(0, TOKENS)
     w_rows = weight + rows * depth
-    if ACTIVATION is None:  # few programs are next: a norm's, or attention's
+    EARLY: tl.constexpr = ACTIVATION is None and not ADDS
+    if EARLY:  # few programs are next: a norm's, or attention's
         let_next_start(PDL)
+    if ADDS:
+        place, inside = places(block, tokens, num_tokens, width, ROWS)
+        gain = tl.load(norm_weight + rows)
     begin(w_rows, PDL, LINES)
+    if ADDS:
+        addend = tl.load(residual + place, mask=inside, other=0.0)
+    if PARTS:
+        parts = load_squares(squares, num_parts, tokens, num_tokens, PARTS)
     x_rows = x + tokens * x_stride
     used = tokens < num_tokens
     if SPLIT == 1:
@@ -76,11 +101,19 @@ def few_rows_kernel(
             acc = dot(w, tl.trans(value), acc, "ieee")
         else:
             acc = dot(w, tl.permute(value, [0, 2, 1]), acc, "ieee")
-    if ACTIVATION is not None:  # earlier its programs would crowd where it is free first
+    if not EARLY:  # earlier its programs would crowd where it is free first
         let_next_start(PDL)
     if SPLIT > 1:
         acc = tl.sum(acc, axis=0)
-    finish(
-        acc, rows, scale, bias, out, tokens, num_tokens, block, width, ROWS, TOKENS, SCALED,
-        BIASED, ACTIVATION,
-    )  # fmt: skip
+    if PARTS:
+        acc = end_norm(acc, parts, depth, eps)
+    if ADDS:
+        add_and_begin_norm(
+            acc, rows, scale, bias, addend, gain, weight_offset, out, total, squares, tokens,
+            num_tokens, block, width, ROWS, SCALED, BIASED,
+        )  # fmt: skip
+    else:
+        finish(
+            acc, rows, scale, bias, out, tokens, num_tokens, block, width, ROWS, TOKENS, SCALED,
+            BIASED, ACTIVATION,
+        )  # fmt: skip

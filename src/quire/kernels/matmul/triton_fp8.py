@@ -1,7 +1,7 @@
 """e4m3 activations times e4m3 weights: what more than a few tokens use.
 
-`quantize_rows` gives each token a scale of its own, the largest of its values over the largest
-of e4m3. The product of the scales is applied to the fp32 sums.
+`quantize_rows` gives each token a scale of its own (`triton_e4m3`). The product of the scales is
+applied to the fp32 sums.
 
 Bytes: weight and input, 1 each. Measured on an H200 (4.29 TB/s) in a CUDA graph, cold L2,
 launches included, at 32 / 128 tokens: [28672, 4096] 31.7 / 35.3 us = 86 / 78%, [4096, 14336]
@@ -15,6 +15,7 @@ import triton.language as tl
 
 from quire.kernels.matmul.triton_tile import finish, tile_rows
 from quire.kernels.triton_chain import let_next_start, wait_for_input
+from quire.kernels.triton_e4m3 import to_e4m3
 
 
 @triton.jit
@@ -28,14 +29,14 @@ def quantize_rows_kernel(
     PDL: tl.constexpr,
 ) -> None:
     token = tl.program_id(0).to(tl.int64)
-    inner = tl.arange(0, BLOCK)
+    inner = tl.arange(0, BLOCK)[None, :]
     used = inner < depth
     let_next_start(PDL)
     wait_for_input(PDL)
     value = tl.load(x + token * x_stride + inner, mask=used, other=0.0).to(tl.float32)
-    step = tl.maximum(tl.max(tl.abs(value)), 1e-12) / 448.0
-    tl.store(out + token * depth + inner, (value / step).to(out.dtype.element_ty), mask=used)
-    tl.store(scale + token, step)
+    values, scales = to_e4m3(value)
+    tl.store(out + token * depth + inner, values.to(out.dtype.element_ty), mask=used)
+    tl.store(scale + token + tl.arange(0, 1), scales)
 
 
 @triton.jit(do_not_specialize=["num_tokens"])  # one binary for any number

@@ -47,6 +47,22 @@ def begin(rows: tl.tensor, PDL: tl.constexpr, LINES: tl.constexpr) -> None:
 
 
 @triton.jit
+def _scale(
+    acc: tl.tensor,
+    rows: tl.tensor,
+    scale: tl.tensor,
+    bias: tl.tensor,
+    SCALED: tl.constexpr,
+    BIASED: tl.constexpr,
+) -> tl.tensor:
+    if SCALED:
+        acc *= tl.load(scale + rows)[:, None]
+    if BIASED:
+        acc += tl.load(bias + rows)[:, None].to(tl.float32)
+    return acc
+
+
+@triton.jit
 def finish(
     acc: tl.tensor,  # [ROWS, TOKENS] fp32
     rows: tl.tensor,  # [ROWS]
@@ -64,11 +80,7 @@ def finish(
     ACTIVATION: tl.constexpr,
 ) -> None:
     """Scale, bias and activation, rounded between as separate kernels would round; store."""
-    if SCALED:
-        acc *= tl.load(scale + rows)[:, None]
-    if BIASED:
-        acc += tl.load(bias + rows)[:, None].to(tl.float32)
-    y = acc.to(out.dtype.element_ty)
+    y = _scale(acc, rows, scale, bias, SCALED, BIASED).to(out.dtype.element_ty)
     columns: tl.constexpr = ROWS if ACTIVATION is None else ROWS // 2
     if ACTIVATION is not None:
         pairs = tl.permute(tl.reshape(y, [2, columns, TOKENS]), [1, 2, 0])
@@ -79,3 +91,70 @@ def finish(
     place = tokens.to(tl.int64)[:, None] * width + column[None, :]
     mask = (tokens < num_tokens)[:, None] & (column < width)[None, :]
     tl.store(out + place, tl.trans(y), mask=mask)
+
+
+@triton.jit
+def places(
+    block: tl.tensor,
+    tokens: tl.tensor,  # [TOKENS]
+    num_tokens: tl.tensor,
+    width: tl.tensor,
+    ROWS: tl.constexpr,
+) -> tuple:
+    """Where the tile is in [T, width], and which of it is there: [TOKENS, ROWS] each."""
+    column = block * ROWS + tl.arange(0, ROWS)
+    place = tokens.to(tl.int64)[:, None] * width + column[None, :]
+    return place, (tokens < num_tokens)[:, None] & (column < width)[None, :]
+
+
+@triton.jit
+def add_and_begin_norm(
+    acc: tl.tensor,  # [ROWS, TOKENS] fp32
+    rows: tl.tensor,  # [ROWS]
+    scale: tl.tensor,
+    bias: tl.tensor,
+    addend: tl.tensor,  # [TOKENS, ROWS] of the residual
+    gain: tl.tensor,  # [ROWS] of the norm's weight
+    weight_offset: tl.tensor,
+    out: tl.tensor,  # [T, width], `PartialNorm.scaled`
+    total: tl.tensor,  # [T, width]
+    squares: tl.tensor,  # [programs, T] fp32
+    tokens: tl.tensor,  # [TOKENS]
+    num_tokens: tl.tensor,
+    block: tl.tensor,
+    width: tl.tensor,
+    ROWS: tl.constexpr,
+    SCALED: tl.constexpr,
+    BIASED: tl.constexpr,
+) -> None:
+    """Instead of `finish`, where a sum and its norm follow: as much of them as a tile holds. The
+    sum is rounded as by kernels of their own."""
+    place, mask = places(block, tokens, num_tokens, width, ROWS)
+    y = _scale(acc, rows, scale, bias, SCALED, BIASED).to(out.dtype.element_ty)
+    added = (tl.trans(y).to(tl.float32) + addend.to(tl.float32)).to(out.dtype.element_ty)
+    tl.store(total + place, added, mask=mask)
+    wide = tl.where(mask, added.to(tl.float32), 0.0)
+    scaled = wide * (gain.to(tl.float32) + weight_offset)[None, :]
+    tl.store(out + place, scaled.to(out.dtype.element_ty), mask=mask)
+    part = squares + block * num_tokens + tokens
+    tl.store(part, tl.sum(wide * wide, axis=1), mask=tokens < num_tokens)
+
+
+@triton.jit
+def load_squares(
+    squares: tl.tensor,  # [num_parts, T] fp32
+    num_parts: tl.tensor,
+    tokens: tl.tensor,  # [TOKENS]
+    num_tokens: tl.tensor,
+    PARTS: tl.constexpr,  # num_parts rounded up to a power of two
+) -> tl.tensor:
+    """[PARTS, TOKENS]: what `add_and_begin_norm` left of these tokens."""
+    part = tl.arange(0, PARTS)
+    mask = (part < num_parts)[:, None] & (tokens < num_tokens)[None, :]
+    return tl.load(squares + part[:, None] * num_tokens + tokens[None, :], mask=mask, other=0.0)
+
+
+@triton.jit
+def end_norm(acc: tl.tensor, squares: tl.tensor, depth: tl.tensor, eps: tl.tensor) -> tl.tensor:
+    """acc [ROWS, TOKENS] by the tokens' root mean squares; squares [PARTS, TOKENS]."""
+    return acc * tl.rsqrt(tl.sum(squares, axis=0) / depth + eps)[None, :]

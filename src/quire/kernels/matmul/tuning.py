@@ -12,6 +12,9 @@ from dataclasses import dataclass
 MANY = 16384
 # Below this a tile of 64 rows leaves most of the chip idle.
 FEW = 2048
+# Products with weights of so many numbers, of up to 128 tokens, are as long as their launch.
+SMALL = 8 << 20
+CORES = 132
 # Programs of one tile, and the bytes of a row from which on a part is worth the sums' exchange:
 # of more than 32 tokens, and of up to 32.
 MAX_SPLIT = 8
@@ -36,8 +39,8 @@ class Tile:
 
 
 @functools.cache
-def dense_tile(num_tokens: int, num_rows: int) -> Tile | None:
-    """For 16-bit weights [num_rows, ...]; None: the library's matmul."""
+def dense_tile(num_tokens: int, num_rows: int, depth: int) -> Tile | None:
+    """For 16-bit weights [num_rows, depth]; None: the library's matmul."""
     if num_tokens == 0:
         return None
     if num_tokens == 1:
@@ -55,7 +58,8 @@ def dense_tile(num_tokens: int, num_rows: int) -> Tile | None:
         # down, qkv, out: 30.3, 14.8, 10.8, library 32.0, 15.1, 12.5; Qwen's four 19.1, library 24.
         return Tile(16, 8, 128, 4, split=4, lines=8)
     if num_tokens > 32:
-        return None
+        small = num_rows * depth <= SMALL and num_tokens <= 128
+        return _small_tile(num_tokens, num_rows) if small else None
     tokens = 16 if num_tokens <= 16 else 32
     if num_rows < FEW:
         # Qwen's out and down at 16 tokens: 4.8 and 5.6, library 6.0 and 7.0.
@@ -65,9 +69,21 @@ def dense_tile(num_tokens: int, num_rows: int) -> Tile | None:
     return Tile(64, tokens, 128, 8, lines=4)
 
 
+def _small_tile(num_tokens: int, num_rows: int) -> Tile | None:
+    """The least tokens a program with which there is one for each multiprocessor at most."""
+    # qkv, out, gate_up, down of Qwen at 64 tokens: 4.6, 5.0, 6.2, 6.3, library 5.3, 5.8, 7.9 with
+    # the activation, 7.4; at 128: 5.4, 5.5, 8.0, 7.4, library 5.5, 6.2, 8.2, 7.5. Chained, a layer
+    # with attention takes 96 at 64 tokens and 164 at 128, 102 and 170 with the library. At 256
+    # none but out is faster.
+    for tokens, stages in ((16, 8), (32, 6), (64, 5), (128, 4)):
+        if -(-num_rows // 64) * -(-num_tokens // tokens) <= CORES:
+            return Tile(64, tokens, 128, stages, lines=4)
+    return None
+
+
 @functools.cache
-def fp8_tile(num_tokens: int, num_rows: int) -> Tile | None:
-    """For e4m3 weights [num_rows, ...]; None: the library's row-wise scaled matmul."""
+def fp8_tile(num_tokens: int, num_rows: int, _: int) -> Tile | None:
+    """For e4m3 weights [num_rows, depth]; None: the library's row-wise scaled matmul."""
     if num_tokens == 0:
         return None
     if num_tokens == 1:
