@@ -1,7 +1,7 @@
 """RMSNorm in Triton: a program normalises a few whole rows, statistics in fp32.
 
-In e4m3, for products that want it so, it saves them a pass: 100.1 and 98.3 us of a layer of Llama-8B
-with e4m3 weights at 16 tokens, 116.4 and 114.3 at 32, 386.5 and 383.9 at 256.
+In e4m3, for products that want it so, it saves them a pass: 100.1 and 98.3 us of a layer of
+Llama-8B with e4m3 weights at 16 tokens, 116.4 and 114.3 at 32, 386.5 and 383.9 at 256 (H200).
 """
 
 from __future__ import annotations
