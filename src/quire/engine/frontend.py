@@ -93,7 +93,6 @@ class RequestTracker:
             params.truncate_prompt_tokens = pooling.truncate_prompt_tokens
         else:
             params = self.default_params() if params is None else params.clone()
-            params.validate()
         self._check_text_params(params)
         bad_words_ids = self._bad_words_ids(params)
         limit = self._max_logprobs if max_logprobs is None else max_logprobs

@@ -128,6 +128,14 @@ def test_bad_prompts(tracker: RequestTracker, prompt: Any, match: str) -> None:
     assert tracker.num_unfinished == 0
 
 
+@pytest.mark.parametrize("given", [[3, 0, 6143], (3, 0, 6143), range(3)])
+def test_ids_become_a_list_of_their_own(tracker: RequestTracker, given: Any) -> None:
+    ids = add(tracker, given).prompt_token_ids
+    assert type(ids) is list
+    assert ids == list(given)
+    assert ids is not given
+
+
 def test_multi_modal_is_refused(tracker: RequestTracker) -> None:
     with pytest.raises(NotYetSupportedError, match="multi_modal_data"):
         add(tracker, {"prompt": "x", "multi_modal_data": {"image": 1}})
