@@ -25,14 +25,18 @@ def root_hash(cache_salt: str) -> bytes:
 
 
 def extend_page_hashes(
-    page_hashes: list[bytes], token_ids: Sequence[int], num_pages: int, page_size: int, root: bytes
+    page_hashes: list[bytes],
+    token_ids: Sequence[int],
+    num_pages: int,
+    page_size: int,
+    cache_salt: str,
 ) -> None:
     """Append the hashes of pages [len(page_hashes), num_pages) of `token_ids`, in place.
 
     Token ids are in [0, 2**32); `token_ids` covers at least `num_pages` full pages.
     """
     pack = _packer(page_size)
-    previous = page_hashes[-1] if page_hashes else root
+    previous = page_hashes[-1] if page_hashes else root_hash(cache_salt)
     for page in range(len(page_hashes), num_pages):
         start = page * page_size
         tokens = pack(*token_ids[start : start + page_size])

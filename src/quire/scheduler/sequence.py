@@ -15,7 +15,7 @@ import enum
 from quire.core.messages import AddRequest
 from quire.core.plan import TokenLogprobs
 from quire.kv.cache import PageTable
-from quire.kv.hashing import extend_page_hashes, root_hash
+from quire.kv.hashing import extend_page_hashes
 from quire.structured.state import GrammarState
 
 OrderKey = tuple[int, float, int, int]
@@ -66,7 +66,6 @@ class Sequence:
         self.row = -1
         self.table: PageTable | None = None
         self.page_hashes: list[bytes] = []
-        self.root = root_hash(message.cache_salt)
         self.num_cached_tokens = 0  # of the first prefix hit
         self.num_preemptions = 0
         self.scheduled_time: float | None = None
@@ -100,7 +99,9 @@ class Sequence:
         """Hashes of the full pages of the first `num_tokens` known tokens, or of more."""
         num_pages = num_tokens // page_size
         if len(self.page_hashes) < num_pages:
-            extend_page_hashes(self.page_hashes, self.token_ids, num_pages, page_size, self.root)
+            extend_page_hashes(
+                self.page_hashes, self.token_ids, num_pages, page_size, self.message.cache_salt
+            )
         return self.page_hashes
 
     def add_prompt_logprobs(self, start: int, entries: list[TokenLogprobs] | None) -> None:

@@ -12,7 +12,7 @@ from quire.kv.capacity import (
     max_tokens_of_one_sequence,
     window_pages,
 )
-from quire.kv.hashing import extend_page_hashes, root_hash
+from quire.kv.hashing import extend_page_hashes
 
 P = 4
 
@@ -25,7 +25,7 @@ def make(windows=(None,), num_pages=16, caching=True):
 
 def page_hashes(token_ids):
     found: list[bytes] = []
-    extend_page_hashes(found, token_ids, len(token_ids) // P, P, root_hash(""))
+    extend_page_hashes(found, token_ids, len(token_ids) // P, P, "")
     return found
 
 
