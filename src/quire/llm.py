@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import itertools
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from quire.beam_search import beam_search, one_token
@@ -116,7 +116,8 @@ class LLM:
             raise RequestError("give prompts or prompt_token_ids, not both", "prompt_token_ids")
         if prompts is None:
             raise RequestError("generate() needs prompts", "prompts")
-        return self._run(self._prepare(one_or_many(prompts), sampling_params, priority), use_tqdm)
+        requests = self._prepare(one_or_many(prompts), sampling_params, priority)
+        return self._run(requests, use_tqdm, TrackedRequest.output)
 
     def chat(
         self,
@@ -169,7 +170,8 @@ class LLM:
             )
             for conversation in _conversations(messages)
         ]
-        return self._run(self._prepare(prompts, sampling_params), use_tqdm)
+        requests = self._prepare(prompts, sampling_params)
+        return self._run(requests, use_tqdm, TrackedRequest.output)
 
     def stream(
         self, prompt: PromptInput | Prompt, sampling_params: SamplingParams | None = None
@@ -229,8 +231,9 @@ class LLM:
             RequestError: a prompt or parameter is wrong. Nothing has run then.
         """
         _refuse_lora(lora_request)
-        requests = self._pool(prompts, pooling_params, "embed", truncate_prompt_tokens, use_tqdm)
-        return [embedding_output(request) for request in requests]
+        return self._pool(
+            prompts, pooling_params, "embed", truncate_prompt_tokens, use_tqdm, embedding_output
+        )
 
     def encode(
         self,
@@ -244,8 +247,9 @@ class LLM:
         """`embed`, with each vector as a torch tensor in `outputs.data`."""
         _refuse_lora(lora_request)
         task = task_of(pooling_task)
-        requests = self._pool(prompts, pooling_params, task, truncate_prompt_tokens, use_tqdm)
-        return [pooling_output(request) for request in requests]
+        return self._pool(
+            prompts, pooling_params, task, truncate_prompt_tokens, use_tqdm, pooling_output
+        )
 
     def score(
         self,
@@ -265,10 +269,14 @@ class LLM:
         first, second, pairs = pair_up(data_1, data_2)
         if pooling_params is not None and not pooling_params.normalize:
             pooling_params = dataclasses.replace(pooling_params, normalize=True)
-        requests = self._pool(
-            [*first, *second], pooling_params, "score", truncate_prompt_tokens, use_tqdm
+        vectors = self._pool(
+            [*first, *second],
+            pooling_params,
+            "score",
+            truncate_prompt_tokens,
+            use_tqdm,
+            embedding_output,
         )
-        vectors = [embedding_output(request) for request in requests]
         return [scoring_output(vectors[a], vectors[len(first) + b]) for a, b in pairs]
 
     # --- what scripts ask an LLM ---
@@ -359,7 +367,8 @@ class LLM:
         task: PoolingTask,
         truncate: int | None,
         use_tqdm: ProgressChoice,
-    ) -> list[TrackedRequest]:
+        output: Callable[[TrackedRequest], T],
+    ) -> list[T]:
         """Check all prompts, then compute their vectors."""
         changes: dict[str, Any] = {"task": task}
         if truncate is not None:
@@ -367,25 +376,28 @@ class LLM:
         each = one_or_many(prompts)
         all_params = _for_each(params, len(each), "pooling_params")
         wanted = [dataclasses.replace(p or PoolingParams(), **changes) for p in all_params]
-        requests = self._prepare(each, wanted)
-        self._finish_all(requests, use_tqdm)
-        return requests
+        return self._run(self._prepare(each, wanted), use_tqdm, output)
 
-    def _run(self, requests: list[TrackedRequest], use_tqdm: ProgressChoice) -> list[RequestOutput]:
-        self._finish_all(requests, use_tqdm)
-        return [request.output() for request in requests]
-
-    def _finish_all(self, requests: list[TrackedRequest], use_tqdm: ProgressChoice) -> None:
+    def _run(
+        self,
+        requests: list[TrackedRequest],
+        use_tqdm: ProgressChoice,
+        output: Callable[[TrackedRequest], T],
+    ) -> list[T]:
+        """Finish all of them. Outputs are made as requests end, while the device runs others."""
+        outputs: dict[str, T] = {}
         progress = BatchProgress(use_tqdm, len(requests))
         try:
             with self._turn():
                 for update in self._step_until_done(requests):
-                    if update.request.finished:
-                        request = update.request
+                    request = update.request
+                    if request.finished and request.request_id not in outputs:
+                        outputs[request.request_id] = output(request)
                         generated = sum(len(s.token_ids) for s in request.sequences)
                         progress.finished(len(request.message.prompt_token_ids), generated)
         finally:
             progress.close()
+        return [outputs[request.request_id] for request in requests]
 
     def _generate_ids(
         self, prompts: list[list[int]], params: SamplingParams
@@ -395,7 +407,7 @@ class LLM:
             self._tracker.prepare(ids, params, request_id=self._id(), max_logprobs=-1)
             for ids in prompts
         ]
-        return self._run(requests, False)
+        return self._run(requests, False, TrackedRequest.output)
 
     def _step_until_done(self, requests: Sequence[TrackedRequest]) -> Iterator[Update]:
         """Submit, step, and give every update. Whatever ends this early aborts what is left."""

@@ -204,7 +204,8 @@ def test_progress_callable(llm: LLM) -> None:
             self.closed = True
 
     bars: list[Bar] = []
-    llm.generate(["a", "b"], SamplingParams(max_tokens=2), use_tqdm=Bar)
+    # Both sequences of a prompt end in one step.
+    llm.generate(["a", "b"], SamplingParams(n=2, max_tokens=2), use_tqdm=Bar)
     assert (bars[0].options["total"], bars[0].count, bars[0].closed) == (2, 2, True)
     assert "toks/s" in bars[0].postfix
 
