@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from quire.beam_search import beam_search, one_token
+from quire.core import garbage
 from quire.core.config import BOXED_MODEL, EngineConfig, engine_config
 from quire.core.errors import (
     CheckpointError,
@@ -74,6 +75,7 @@ class LLM:
             check_model(self.config.model)  # what is wrong with a model comes before its tokenizer
             raise
         self._engine = InProcessEngine(self.config, progress=show_loading)
+        garbage.collect_seldom()
         self._tracker = RequestTracker(
             self._tokenizer, self._engine.model_info, self.config.model.max_logprobs
         )

@@ -1,4 +1,4 @@
-"""Python's garbage collector: at the start, and in a process that serves."""
+"""Python's garbage collector: at the start, and while requests come."""
 
 import atexit
 import gc
@@ -15,7 +15,13 @@ def settle() -> None:
     """What is loaded stays: collections need not look at it again, and are to be few."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*_THRESHOLDS)
+    collect_seldom()
+
+
+def collect_seldom() -> None:
+    """From now on, unless collections are fewer yet, or none."""
+    if 0 < gc.get_threshold()[0] < _THRESHOLDS[0]:
+        gc.set_threshold(*_THRESHOLDS)
 
 
 @contextmanager

@@ -1,7 +1,13 @@
 """What the collector is told of at the start."""
 
+import gc
 import subprocess
 import sys
+from collections.abc import Iterator
+
+import pytest
+
+from quire.core.garbage import collect_seldom
 
 _PROGRAM = """
 import gc
@@ -41,3 +47,17 @@ def test_what_is_frozen_meets_its_finalizer_at_the_end() -> None:
 
 def test_a_collector_that_was_off_stays_off() -> None:
     assert _said("gc.disable()")[0] == "False"
+
+
+@pytest.fixture
+def threshold() -> Iterator[None]:
+    before = gc.get_threshold()
+    yield
+    gc.set_threshold(*before)
+
+
+@pytest.mark.parametrize(("own", "then"), [(700, 20_000), (50_000, 50_000), (0, 0)])
+def test_collections_become_few_and_never_more(own: int, then: int, threshold: None) -> None:
+    gc.set_threshold(own)
+    collect_seldom()
+    assert gc.get_threshold()[0] == then
