@@ -356,10 +356,15 @@ class LLM:
         ranks: list[int | None] = _for_each(priority, len(prompts), "priority")
         requests = []
         for index, (prompt, given, rank) in enumerate(zip(prompts, all_params, ranks)):
-            with _naming(index, len(prompts)):
+            try:
                 requests.append(
                     self._tracker.prepare(prompt, given, request_id=self._id(), priority=rank or 0)
                 )
+            except QuireError as error:  # the message is the first argument of all of ours
+                if len(prompts) > 1:
+                    words = f"prompt {index} of {len(prompts)}: {error}"
+                    error.args = (words, *error.args[1:])
+                raise
         return requests
 
     def _pool(
@@ -476,18 +481,6 @@ def _for_each(value: T | Sequence[T] | None, count: int, name: str) -> list[T | 
             name,
         )
     return list(value)
-
-
-@contextlib.contextmanager
-def _naming(index: int, total: int) -> Iterator[None]:
-    """An error inside says which prompt it is about; the message is the first argument of all
-    errors of ours."""
-    try:
-        yield
-    except QuireError as error:
-        if total > 1:
-            error.args = (f"prompt {index} of {total}: {error}", *error.args[1:])
-        raise
 
 
 def _refuse_lora(lora_request: object) -> None:
