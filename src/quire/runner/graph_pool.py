@@ -156,6 +156,10 @@ class BucketGraphs(Generic[Inputs]):
             self._pool.missed.set()
         return None if bucket is None else self._captured[bucket]
 
+    def captured(self, count: int) -> Captured[Inputs] | None:
+        """The graph that a step of that size has of its own; not told of the step."""
+        return self._captured.get(self._policy.bucket(count))
+
     def list_kernels(self, bucket: int) -> "Listing":
         """The kernels of a bucket's graph that are not compiled."""
         return self._pool.record(partial(self._step, self._prepare(bucket))).without

@@ -77,7 +77,8 @@ class Runner:
             kinds = (
                 self._decode_graphs.graphs,
                 self._decode_graphs.shared_graphs,
-                self._prompt_graphs.graphs,
+                self._prompt_graphs.few,
+                self._prompt_graphs.many,
             )
             self._captures = Captures(kinds, pool.missed, caps)
         self._most_captured = max(prompt_tokens, rows.tokens.shape[0])

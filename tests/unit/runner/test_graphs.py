@@ -20,12 +20,13 @@ from quire.kernels.select import reference_ops, triton_ops
 from quire.models.decoder import Decoder
 from quire.models.families import recipe_from_config
 from quire.platform.detect import detect
-from quire.runner import capturing, graph_pool
+from quire.runner import capturing, graph_pool, prompt_graphs
 from quire.runner.buckets import CapturePolicy
 from quire.runner.capturing import Captures
 from quire.runner.decode import is_decode
 from quire.runner.graph_pool import SLACK, BucketGraphs, GraphPool, Recorded
 from quire.runner.graphs import DecodeGraphs, Lines, WholeStep
+from quire.runner.model import Model
 from quire.runner.prompt_graphs import PromptGraphs, PromptLines
 from quire.runner.rows import DeviceRows, HostStep
 from quire.runner.runner import Runner
@@ -188,8 +189,9 @@ def test_without_memory_for_a_graph_steps_run_without_one(
         assert decode.run(decode_plan()) is None
         assert prompts.run(mixed_plan()) is None
         decode.graphs.capture_next(idle=False)
-        prompts.graphs.capture_next(idle=False)
-    while decode.graphs.capture_next(idle=True) or prompts.graphs.capture_next(idle=True):
+        prompts.few.capture_next(idle=False)
+    kinds = decode.graphs, prompts.few, prompts.many
+    while any(graphs.capture_next(idle=True) for graphs in kinds):
         pass
     assert pool.tries == 0
     assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -350,7 +352,7 @@ def mixed_plan() -> StepPlan:
 def test_a_prompt_graph_is_fed_the_step_and_nothing_else() -> None:
     plans = [mixed_plan(), decode_plan()]
     rows = make_rows()
-    lines = PromptLines(rows, 64, CAPS, [100, 100])
+    lines = PromptLines(rows, 64, CAPS, [100, 100], 64)
     sampler = Sampler(131, 4, torch.device("cpu"), reference_ops("test"))
     sampler.rows.start(RowStart(2, [1], 1, SamplingParams(temperature=0.5, seed=9), 0, ()))
     windows = [group.window for group in GROUPS]
@@ -402,6 +404,30 @@ class Sums:
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         return -(torch.arange(131) - hidden % 131).abs().float()
+
+
+def test_few_sequences_have_graphs_of_fewer_logits(
+    free: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free(SLACK + 1000)
+    monkeypatch.setattr(prompt_graphs, "FEW", 2)
+    rows, pool = make_rows(), Pool()
+    sampler = Sampler(131, 4, torch.device("cpu"), reference_ops("test"))
+    step = WholeStep(cast("Model", Sums()), [], rows, sampler)
+    prompts = PromptGraphs(step, rows, pool, CAPS, 640)
+    three = StepPlan(2, [], [], [2, 0, 1], [1, 3, 1], [600, 4, 7], [True] * 3)
+    two = StepPlan(3, [], [], [2, 0], [9, 3], [591, 4], [True] * 2)
+    for plan, graphs, most in ((three, prompts.many, 4), (two, prompts.few, 2)):
+        # The graph of many is there for few while they have none.
+        assert (prompts.run(plan) is None) == (graphs is prompts.many)
+        assert graphs.capture_next(idle=False)
+        captured = graphs.captured(64)
+        assert captured is not None
+        assert captured.inputs.wanted is not None
+        assert len(captured.inputs.wanted) == most
+        drawn = prompts.run(plan)
+        assert drawn is not None
+        assert len(drawn.token_ids) == len(plan.rows)
 
 
 def test_a_step_with_prompts_gives_the_same_in_a_graph(free: Callable[[int], None]) -> None:
@@ -484,7 +510,7 @@ def test_with_the_gpus_kernels_a_step_gives_the_same_in_a_graph(
         rows = DeviceRows(4, 200, 16, recipe.kv_groups(), ops, caps)
         runner = Runner(model, [(nothing, nothing.clone())], rows, ops, 131, caps, pool, 64)
         if runner._prompt_graphs is not None:
-            graphs = runner._prompt_graphs.graphs
+            graphs = runner._prompt_graphs.few
             while graphs.choose(50) is None:
                 graphs.capture_next(idle=False)
         return [runner.submit(plan).result().token_ids for plan in plans], rows.tokens
