@@ -26,9 +26,9 @@ from quire.weights.dummy import fill_dummy
 from quire.weights.progress import ProgressOption, loading_progress
 from quire.weights.targets import Staging, Target, fill_targets
 
-# Bytes read at once. Four threads, 8 GB of the page cache to an H200: 10 GB/s with 2 MiB, 18 with 4,
-# 22.7 with 8 (76% of what they read without copying), 22.5 with 16, for which memory that the GPU
-# can read takes twice as long to find. To a CPU's memory the rate is the same from 4 to 64.
+# Bytes read at once. Four threads, 8 GB of the page cache to an H200: 10 GB/s with 2 MiB, 18 with
+# 4, 22.7 with 8 (76% of what they read without copying), 22.5 with 16, for which memory that the
+# GPU can read takes twice as long to find. To a CPU's memory the rate is the same from 4 to 64.
 CHUNK_BYTES = 8 << 20
 MAX_THREADS = 4
 LISTED = 3  # names given in full in an error, then a count
