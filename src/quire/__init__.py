@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> object:
     if name in _EXPORTS:
         import_module("quire.core.env").calm_threads()
-        with import_module("quire.core.garbage").not_collected():
+        with import_module("quire.core.garbage").kept_from_collection():
             value: object = getattr(import_module(_EXPORTS[name]), name)
         globals()[name] = value  # asked for once
         return value

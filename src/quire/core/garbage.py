@@ -25,18 +25,27 @@ def collect_seldom() -> None:
 
 
 @contextmanager
-def not_collected() -> Iterator[None]:
-    """For the import of torch and what stands on it, whose objects stay.
-
-    Looking for garbage among them took 0.35 of the 2.3 s from a start to its first token
-    (Qwen3-0.6B's shape, two cores of an EPYC, 2026-11), and 0.1 s now and then in later steps.
-    """
+def uncollected() -> Iterator[None]:
+    """No collection meanwhile, by any thread."""
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
-        atexit.register(gc.unfreeze)  # finalizers are to run at the exit; Triton's check it
         if enabled:
             gc.enable()
+
+
+@contextmanager
+def kept_from_collection() -> Iterator[None]:
+    """For the import of torch and what stands on it, whose objects stay.
+
+    Looking for garbage among them took 0.35 of the 2.3 s from a start to its first token
+    (Qwen3-0.6B's shape, two cores of an EPYC, 2026-11), and 0.1 s now and then in later steps.
+    """
+    with uncollected():
+        try:
+            yield
+        finally:
+            gc.freeze()
+            atexit.register(gc.unfreeze)  # finalizers are to run at the exit; Triton's check it

@@ -135,7 +135,7 @@ def load(config: EngineConfig, link: Link) -> "InProcessEngine":
     """Load the model, saying how far it is."""
     link.send(LoadProgress("importing libraries"))
     # Takes seconds, and the front end should have heard of us before.
-    with garbage.not_collected():
+    with garbage.kept_from_collection():
         from quire.engine.client import InProcessEngine
         from quire.weights.progress import loaded_line
 

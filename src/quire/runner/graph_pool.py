@@ -4,11 +4,9 @@ A capture runs nothing. It may be made in one thread while another queues steps:
 do not count as part of it, and the allocator tells the two apart by their streams.
 """
 
-import gc
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from quire.core.garbage import uncollected
 from quire.platform.caps import DeviceCaps
 from quire.platform.memory import is_out_of_memory, unreserved_bytes
 from quire.platform.streams import empty_cache
@@ -67,8 +66,8 @@ class GraphPool:
         """`work` as a graph, without kernels that are not compiled."""
         graph = torch.cuda.CUDAGraph(keep_graph=True)
         # Not torch.cuda.graph: it collects garbage and gives the cached memory of prompts back,
-        # which takes longer than the capture.
-        with torch.cuda.stream(self._side), _no_garbage_collection():
+        # which takes longer than the capture. Nor may a collection free anything meanwhile.
+        with torch.cuda.stream(self._side), uncollected():
             with self.compiler.listing() as without:
                 _open_blas(self._side.device)
                 graph.capture_begin(pool=self._handle, capture_error_mode="thread_local")
@@ -185,18 +184,6 @@ class BucketGraphs(Generic[Inputs]):
             self._captured[bucket] = captured
             self._policy.captured.add(bucket)
         return True
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """What it frees may not be freed while a graph is captured."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _open_blas(device: torch.device) -> None:
