@@ -20,12 +20,12 @@ class Event:
 
     __slots__ = ("_event",)
 
-    def __init__(self, caps: DeviceCaps) -> None:
+    def __init__(self, device: torch.device) -> None:
         self._event: torch.cuda.Event | None = None
-        if caps.kind == "cuda":
+        if device.type == "cuda":
             # A blocking wait yields the core to other threads.
             self._event = torch.cuda.Event(blocking=True)
-            self._event.record(torch.cuda.current_stream(torch.device(caps.torch_device)))
+            self._event.record(torch.cuda.current_stream(device))
 
     def ready(self) -> bool:
         """Whether everything queued before it is done. Never waits."""

@@ -212,7 +212,7 @@ class Runner:
         if sampled is not None and self.caps.kind != "cpu":
             # torch pins the destination of such a copy, so it is queued and not waited for.
             sampled = sampled.to("cpu", non_blocking=True)
-        event = Event(self.caps)
+        event = Event(torch.device(self.caps.torch_device))
         return StepTicket(plan, sample_lines, output, sampled, prompt_logprobs or {}, pooled, event)
 
     def _sampled(self, plan: StepPlan, decoded: DecodeOutput) -> SamplerOutput:

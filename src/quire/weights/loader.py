@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from quire.core.errors import CheckpointError
 from quire.models.recipe import Placement, Recipe, WeightMap
 from quire.platform.host import num_cores
+from quire.platform.streams import Event
 from quire.quant.layouts.layout import Layout
 from quire.weights.checkpoint import TensorEntry, open_checkpoint
 from quire.weights.dummy import fill_dummy
@@ -238,8 +239,7 @@ class _Copier:
                 values = scratch.take(size, pinned=not on_cpu).view(entry.dtype)
                 entry.read_into(values, start, stop)
                 part.copy_(values.view(part.shape), non_blocking=True)
-                if not on_cpu:
-                    scratch.copying(part.device)
+                scratch.copied(part.device)
         if counts:
             self._report((stop - start) * entry.dtype.itemsize)
 
@@ -249,22 +249,22 @@ class _Scratch:
 
     def __init__(self) -> None:
         self._buffers = [torch.empty(0, dtype=torch.uint8)] * 2
-        self._copied: list[torch.cuda.Event | None] = [None, None]
+        self._copies: list[Event | None] = [None, None]
 
     def take(self, size: int, *, pinned: bool) -> Tensor:
-        """[size] bytes, of which nothing is on its way any more."""
+        """[size] bytes, of which no copy is under way any more."""
         self._buffers.reverse()
-        self._copied.reverse()
-        if self._copied[0] is not None:
-            self._copied[0].synchronize()
+        self._copies.reverse()
+        if self._copies[0] is not None:
+            self._copies[0].wait()
         if len(self._buffers[0]) < size:
             room = max(size, CHUNK_BYTES)
             self._buffers[0] = torch.empty(room, dtype=torch.uint8, pin_memory=pinned)
         return self._buffers[0][:size]
 
-    def copying(self, device: torch.device) -> None:
-        """What was taken last is on its way to a GPU."""
-        self._copied[0] = torch.cuda.current_stream(device).record_event()
+    def copied(self, device: torch.device) -> None:
+        """What was taken last has been queued to be copied there."""
+        self._copies[0] = Event(device)
 
 
 def _convert(parts: list[Future[None]], layout: Layout, weight: Tensor, staging: Staging) -> None:

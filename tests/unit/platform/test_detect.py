@@ -121,7 +121,7 @@ def test_events_and_pinned_buffers(caps: DeviceCaps) -> None:
     assert host.is_pinned() == (caps.kind == "cuda")
     host.fill_(7)
     copy = host.to(caps.torch_device, non_blocking=True)
-    event = Event(caps)
+    event = Event(torch.device(caps.torch_device))
     event.wait()
     assert event.ready()
     assert copy.sum().item() == 84
