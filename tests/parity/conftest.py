@@ -49,8 +49,6 @@ def _transform(source: Tensor, place: Placement) -> Tensor:
     match place.transform:
         case "transpose":
             return source.T
-        case "transpose_experts":
-            return source.transpose(1, 2)
         case "split_heads_qkv":
             parts = source.unflatten(0, (place.num_heads, 3, -1))  # [H, 3, D, ...]
             return parts.transpose(0, 1).flatten(0, 2)

@@ -1,4 +1,4 @@
-"""Token embedding, with its multiplier, learned positions and norm where the recipe has them."""
+"""Token embedding, with its multiplier and learned positions where the recipe has them."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from quire.kernels.table import Lookup, Ops
 from quire.layers.linear import Linear
-from quire.layers.norm import make_norm
 from quire.layers.parameters import Maker, Weighted
 from quire.models.recipe import EmbeddingRecipe
 from quire.quant.layouts.layout import Dense, Layout
@@ -53,9 +52,6 @@ class Embedder:
             learned = Table(make, ops.lookup, recipe.num_positions + offset, hidden_size)
             self.modules["positions"] = learned
             self._steps.append(lambda x, positions: x + learned(positions + offset))
-        if recipe.norm is not None:
-            norm = self.modules["embedding_norm"] = make_norm(recipe.norm, hidden_size, ops, make)
-            self._steps.append(lambda x, _: norm(x))
 
     @property
     def plain(self) -> bool:

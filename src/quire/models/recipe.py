@@ -14,7 +14,7 @@ from quire.core.kv_spec import KVDtype, KVGroup, LayerKV
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "relu2"]
 RopeKind = Literal["default", "linear", "dynamic", "yarn", "longrope", "llama3"]
-Transform = Literal["none", "transpose", "split_heads_qkv", "transpose_experts"]
+Transform = Literal["none", "transpose", "split_heads_qkv"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,6 @@ class EmbeddingRecipe:
     round_multiplier: bool = False
     num_positions: int | None = None
     position_offset: int = 0
-    norm: NormRecipe | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +179,7 @@ class Placement:
         expert: index in the destination's leading expert dimension.
         transform: applied to the source first, from a closed set:
             "transpose" (Conv1D stores [in, out]);
-            "split_heads_qkv" ([H * 3 * D, ...] with q, k, v interleaved per head -> [q; k; v]);
-            "transpose_experts" ([X, in, out] -> [X, out, in]).
+            "split_heads_qkv" ([H * 3 * D, ...] with q, k, v interleaved per head -> [q; k; v]).
         num_heads: H, for "split_heads_qkv" only.
     """
 

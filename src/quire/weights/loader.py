@@ -80,7 +80,7 @@ def destination(parameter: Tensor, place: Placement) -> Tensor:
     if place.rows is not None:
         first, last = place.rows
         view = view.narrow(max(view.ndim - 2, 0), first, last - first)
-    if place.transform in ("transpose", "transpose_experts"):
+    if place.transform == "transpose":
         return view.transpose(-2, -1)
     if place.transform == "split_heads_qkv":
         # [3, H, D, ...] in the parameter is [H, 3, D, ...] in the checkpoint.

@@ -90,15 +90,15 @@ def test_a_sublayer_in_the_stream(
 
 
 def test_every_step_of_an_embedding() -> None:
-    recipe = EmbeddingRecipe(6, 3.0, num_positions=10, position_offset=2, norm=LAYER)
+    recipe = EmbeddingRecipe(6, 3.0, num_positions=10, position_offset=2)
     embed = Embedder(recipe, 20, 8, OPS, MAKE)
     parts = {name: filled(module) for name, module in embed.modules.items()}
-    assert list(parts) == ["embedding", "project_in", "positions", "embedding_norm"]
+    assert list(parts) == ["embedding", "project_in", "positions"]
     ids, positions = torch.tensor([3, 19]), torch.tensor([0, 9])
     expected = 3.0 * parts["embedding"].weight[ids] @ parts["project_in"].weight.T
     expected = expected + parts["positions"].weight[positions + 2]
     assert parts["positions"].weight.shape == (12, 8)
-    torch.testing.assert_close(embed(ids, positions), parts["embedding_norm"](expected))
+    torch.testing.assert_close(embed(ids, positions), expected)
 
 
 def test_an_embedding_multiplier_can_be_rounded_to_the_dtype() -> None:

@@ -73,7 +73,7 @@ class TestPlacements:
         gates, ups = torch.rand(2, 3, 4), torch.rand(2, 3, 4)
         downs = torch.rand(2, 3, 4)
         places: dict[str, tuple[Placement, ...]] = {
-            "downs": (Placement("down", transform="transpose_experts"),)
+            "downs": (Placement("down", transform="transpose"),)
         }
         for x in range(2):
             places[f"gate{x}"] = (Placement("gate_up", rows=(0, 3), expert=x),)

@@ -1,7 +1,7 @@
 """Building a `WeightMap`: checkpoint names on one side, the decoder's parameters on the other.
 
 The decoder's parameter names, with i a layer's index:
-  embedding.weight, positions.weight, embedding_norm.*, project_in.weight, project_out.weight,
+  embedding.weight, positions.weight, project_in.weight, project_out.weight,
   layers.i.{attention,mlp}_{norm,after_norm,residual_norm}.*, layers.i.attention.{qkv,out}.*,
   layers.i.attention.{q_norm,k_norm}.weight, layers.i.mlp.{gate_up,up,down}.*,
   layers.i.mlp.router.weight and (experts, without ".weight") layers.i.mlp.{gate_up,down},
