@@ -154,23 +154,9 @@ class CompletionAnswer:
         return self._facts.whole("text_completion", choices, self._requests)
 
     def _whole_choice(self, choice: _Choice) -> dict[str, Any]:
-        sequence, request = choice.sequence, choice.request
-        text, token_ids, logprobs = self._part(choice, sequence.text, sequence.token_ids)
-        shows_ids = self._facts.return_token_ids
-        return {
-            "index": choice.index,
-            "text": text,
-            "logprobs": logprobs,
-            "finish_reason": sequence.finish_reason,
-            "stop_reason": sequence.stop_reason,
-            "token_ids": token_ids if shows_ids else None,
-            "prompt_logprobs": (
-                prompt_logprobs_body(request.prompt_logprobs) if self._prompt_logprobs else None
-            ),
-            "prompt_token_ids": request.message.prompt_token_ids if shows_ids else None,
-            "routed_experts": None,
-            "weight_versions": None,
-        }
+        body = self._choice(choice, choice.sequence.text, choice.sequence.token_ids)
+        positions = choice.request.prompt_logprobs if self._prompt_logprobs else None
+        return body | {"prompt_logprobs": prompt_logprobs_body(positions), "routed_experts": None}
 
     # --- streamed ---
 
@@ -184,7 +170,8 @@ class CompletionAnswer:
                 return b""
             return choice.plain_head + encode_json(update.text) + _PLAIN_TAIL
         facts = self._facts
-        body = {**self._head, "choices": [self._chunk_choice(choice, update)]}
+        choices = [self._choice(choice, update.text, update.token_ids)]
+        body = {**self._head, "choices": choices}
         if facts.continuous_usage:
             body["usage"] = count_body(
                 len(choice.request.message.prompt_token_ids), choice.num_sent
@@ -193,24 +180,23 @@ class CompletionAnswer:
             body["system_fingerprint"] = facts.fingerprint
         return event(encode_json(body))
 
-    def _chunk_choice(self, choice: _Choice, update: Update) -> dict[str, Any]:
-        sequence, shows_ids = update.sequence, self._facts.return_token_ids
-        first = not choice.started
-        text, token_ids, logprobs = self._part(choice, update.text, update.token_ids)
+    # --- both ---
+
+    def _choice(self, choice: _Choice, text: str, token_ids: list[int]) -> dict[str, Any]:
+        """A choice's next tokens, which may be all."""
+        sequence, shows_ids = choice.sequence, self._facts.return_token_ids
+        prompt_ids = None if choice.started else choice.request.message.prompt_token_ids
+        text, token_ids, logprobs = self._part(choice, text, token_ids)
         return {
             "index": choice.index,
             "text": text,
             "logprobs": logprobs,
             "finish_reason": sequence.finish_reason,
             "stop_reason": sequence.stop_reason,
-            "prompt_token_ids": (
-                choice.request.message.prompt_token_ids if shows_ids and first else None
-            ),
+            "prompt_token_ids": prompt_ids if shows_ids else None,
             "token_ids": token_ids if shows_ids else None,
             "weight_versions": None,
         }
-
-    # --- both ---
 
     def _part(
         self, choice: _Choice, text: str, token_ids: list[int]
