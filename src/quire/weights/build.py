@@ -131,8 +131,10 @@ def build_model(
                 checkpoint = open_checkpoint(weights, config.load_format)
                 folder = Path(config.packed_weights_dir).expanduser()
                 packed = PackedWeights(folder, decoder, checkpoint, hf_config)
-            if packed is None or not packed.map():
-                load_weights(decoder, recipe, weights, config.load_format, progress, config.seed)
+            if dummy:
+                fill_dummy(decoder, config.seed)
+            elif packed is None or not packed.map():
+                load_weights(decoder, recipe, weights, config.load_format, progress)
                 if packed is not None:
                     packed.keep()
             if scale_cache and not dummy:

@@ -23,7 +23,6 @@ from quire.platform.host import num_cores
 from quire.platform.streams import Event
 from quire.quant.layouts.layout import Layout
 from quire.weights.checkpoint import TensorEntry, open_checkpoint
-from quire.weights.dummy import fill_dummy
 from quire.weights.progress import ProgressOption, loading_progress
 from quire.weights.targets import Staging, Target, fill_targets
 
@@ -41,23 +40,19 @@ def load_weights(
     directory: Path,
     load_format: str = "auto",
     progress: ProgressOption = True,
-    seed: int = 0,
 ) -> None:
     """Fill every parameter of `model` in place.
 
     Args:
         model: the decoder of `recipe`, its parameters on their device and in their dtype.
         directory: the checkpoint's folder.
-        load_format: "auto", "safetensors", "pt", or "dummy" for small random values of `seed`.
+        load_format: "auto", "safetensors" or "pt".
         progress: see `ProgressOption`.
 
     Raises:
         CheckpointError: a file is missing, truncated or unsafe; a tensor is missing, left over,
             or of the wrong shape. The parameters' contents are then undefined.
     """
-    if load_format == "dummy":
-        fill_dummy(model, seed)
-        return
     checkpoint = open_checkpoint(directory, load_format)
     ledger = _Ledger(recipe.weights, fill_targets(model, tied=True), str(directory))
     with loading_progress(progress, checkpoint.total_bytes) as report, _Copier(report) as copier:

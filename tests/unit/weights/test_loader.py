@@ -23,6 +23,7 @@ from quire.models.families import recipe_from_config
 from quire.models.recipe import Placement, WeightMap
 from quire.platform.detect import detect
 from quire.weights.build import build_model
+from quire.weights.dummy import fill_dummy
 from quire.weights.hf_config import read_hf_config
 from quire.weights.loader import destination, load_weights
 from tiny_models import LONGEST_SEQUENCE, SHORTEST_PROMPT, save_tiny_model, tiny_models
@@ -238,29 +239,29 @@ def llama(dtype: torch.dtype = torch.float32) -> Decoder:
 
 
 class TestDummy:
-    def test_the_same_each_time_and_other_for_another_seed(self, tmp_path: Path) -> None:
+    def test_the_same_each_time_and_other_for_another_seed(self) -> None:
         first, again, other = llama(), llama(), llama()
         for model, seed in ((first, 1), (again, 1), (other, 2)):
-            load_weights(model, model.recipe, tmp_path, "dummy", seed=seed)
+            fill_dummy(model, seed)
         for (name, a), b, c in zip(
             first.named_parameters(), again.parameters(), other.parameters()
         ):
             assert torch.equal(a, b), name
             assert not torch.equal(a, c), name
 
-    def test_values_do_not_depend_on_the_other_parameters(self, tmp_path: Path) -> None:
+    def test_values_do_not_depend_on_the_other_parameters(self) -> None:
         large, small = Parts(a=(700, 600), b=(4, 4)), Parts(b=(4, 4))
-        load_weights(large, PartsRecipe({}), tmp_path, "dummy")  # type: ignore[arg-type]
-        load_weights(small, PartsRecipe({}), tmp_path, "dummy")  # type: ignore[arg-type]
+        fill_dummy(large)
+        fill_dummy(small)
         assert torch.equal(large.b, small.b)
         assert large.a.isfinite().all()
         assert not torch.equal(large.a[0], large.a[1])
         assert large.a.std() == pytest.approx(3**-0.5 * 600**-0.5, rel=0.01)
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-    def test_logits_are_finite_and_differ(self, tmp_path: Path, dtype: torch.dtype) -> None:
+    def test_logits_are_finite_and_differ(self, dtype: torch.dtype) -> None:
         model = llama(dtype)
-        load_weights(model, model.recipe, tmp_path, "dummy")
+        fill_dummy(model)
         assert {round(float(p.mean()), 1) for n, p in model.named_parameters() if "norm" in n} == {
             1.0
         }
