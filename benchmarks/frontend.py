@@ -25,7 +25,6 @@ def measure(**params: object) -> float:
     tokenizer = load_tokenizer(Path(quire.boxed.__path__[0]))
     info = ModelInfo(
         model="boxed",
-        directory="",
         architecture="",
         vocab_size=len(tokenizer),
         max_model_len=2048,

@@ -71,7 +71,6 @@ class StubEngine:
     async def wait_ready(self) -> ModelInfo:
         return ModelInfo(
             model="boxed",
-            directory="",
             architecture="",
             vocab_size=self._vocab_size,
             max_model_len=1 << 20,

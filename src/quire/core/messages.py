@@ -22,7 +22,6 @@ class ModelInfo:
     """Facts of a running engine, all resolved: nothing here is "auto"."""
 
     model: str  # as the user named it
-    directory: str  # where its files are
     architecture: str
     vocab_size: int  # width of the logits; a tokenizer may know fewer ids
     max_model_len: int

@@ -75,7 +75,6 @@ class ServerMetrics:
         max_key_names: int = MAX_KEY_NAMES,
         cpu_seconds: Callable[[], float] = time.process_time,
     ) -> None:
-        self.model_name = model_name
         self.stats = IDLE
         self.request_listeners: list[RequestListener] = []
         self.step_listener: Callable[[], None] = lambda: None

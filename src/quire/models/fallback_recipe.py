@@ -38,7 +38,6 @@ _UNSUPPORTED = {
 class FallbackLayer:
     """One attention call. `head_dim` is the wider of keys and values, the cache's width."""
 
-    num_heads: int
     num_kv_heads: int
     head_dim: int
     value_dim: int
@@ -218,7 +217,7 @@ def _discover(model: Any, config: Any) -> tuple[FallbackLayer, ...]:
         (_, heads, tokens, width), value_dim = query.shape, value.shape[-1]
         scale = width**-0.5 if scale is None else float(scale)
         kv_heads, widest = key.shape[1], max(width, value_dim)
-        layers.append(FallbackLayer(heads, kv_heads, widest, value_dim, scale, window, softcap))
+        layers.append(FallbackLayer(kv_heads, widest, value_dim, scale, window, softcap))
         return query.new_empty(1, tokens, heads, value_dim)
 
     tokens = torch.zeros(1, 4, dtype=torch.long, device="meta")

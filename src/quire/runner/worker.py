@@ -128,7 +128,6 @@ def start_worker(config: EngineConfig, progress: ProgressOption = True) -> Worke
     )
     info = ModelInfo(
         model=config.model.model,
-        directory=str(directory),
         architecture=recipe.architecture,
         vocab_size=recipe.vocab_size,
         max_model_len=plan.max_model_len,

@@ -6,7 +6,6 @@ load, and opens the tokenizer meanwhile.
 
 import asyncio
 import hashlib
-import logging
 from collections.abc import Callable
 
 import quire
@@ -26,8 +25,6 @@ from quire.server.parsers import check_parsers, choose_parsers, template_source
 from quire.server.responses_store import ResponseStore
 from quire.text.chat import read_template
 from quire.text.tokenizer import Tokenizer
-
-logger = logging.getLogger("quire")
 
 RETRY_WHILE_LOADING = 5.0  # seconds a client is told to wait
 MODEL_GOES_FIRST = 5.0  # seconds the engine has to find fault before the tokenizer's is told

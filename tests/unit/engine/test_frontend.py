@@ -29,7 +29,6 @@ def tokenizer() -> Tokenizer:
 def model_info(tokenizer: Tokenizer, **changes: Any) -> ModelInfo:
     facts: dict[str, Any] = {
         "model": "boxed",
-        "directory": "",
         "architecture": "X",
         "vocab_size": len(tokenizer),
         "max_model_len": MAX_LEN,

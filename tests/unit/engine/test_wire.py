@@ -41,7 +41,6 @@ from quire.engine.wire import (
 STATS = EngineStats(1, 2, 0.5, 3, 4, 5, 6)
 INFO = ModelInfo(
     model="m",
-    directory="/d",
     architecture="X",
     vocab_size=10,
     max_model_len=64,

@@ -68,7 +68,6 @@ class Engine:
 def model_info(max_model_len: int = 300) -> ModelInfo:
     return ModelInfo(
         model="m",
-        directory="",
         architecture="",
         vocab_size=10,
         max_model_len=max_model_len,

@@ -68,7 +68,6 @@ class ScriptedEngine:
         self.state = State.READY
         self.model_info = ModelInfo(
             model="boxed",
-            directory="",
             architecture="",
             vocab_size=len(self.tokenizer),
             max_model_len=2048,
