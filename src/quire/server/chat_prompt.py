@@ -1,7 +1,7 @@
 """A chat body's conversation to a prompt."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from quire.core.errors import RequestError
 from quire.engine.frontend_prompt import Prompt
@@ -15,6 +15,15 @@ _UNTRUSTED = (
     "Chat template is passed with request, but --trust-request-chat-template is not set."
     " Refused request with untrusted chat template."
 )
+
+
+class Templated(Protocol):
+    """A body that says how its conversation becomes a prompt."""
+
+    add_generation_prompt: bool
+    continue_final_message: bool
+    chat_template: str | None
+    chat_template_kwargs: dict[str, Any] | None
 
 
 async def chat_prompt(state: ServerState, serving: Serving, body: ChatCompletionRequest) -> Prompt:
@@ -31,13 +40,11 @@ def chat_text(state: ServerState, serving: Serving, body: ChatCompletionRequest)
         state,
         serving,
         body.messages,
+        body,
         # A model that sees tools will call them, whether or not it may.
         tools=None if body.tool_choice == "none" else plain_tools(body.tools),
-        add_generation_prompt=body.add_generation_prompt,
-        continue_final_message=body.continue_final_message,
-        chat_template=body.chat_template,
         documents=body.documents,
-        template_kwargs={**_effort(body), **(body.chat_template_kwargs or {})},
+        effort=_effort(body),
     )
 
 
@@ -55,35 +62,37 @@ def conversation_text(
     state: ServerState,
     serving: Serving,
     messages: Sequence[Mapping[str, Any]],
+    body: Templated,
     *,
     tools: Sequence[Mapping[str, Any]] | None = None,
-    add_generation_prompt: bool = True,
-    continue_final_message: bool = False,
-    chat_template: str | None = None,
     documents: Sequence[Mapping[str, Any]] | None = None,
-    template_kwargs: Mapping[str, Any] | None = None,
+    effort: Mapping[str, Any] | None = None,
 ) -> str:
-    """What the template makes of a conversation.
+    """What the template makes of a conversation, as `body` wants it.
 
     Raises:
         APIError, RequestError: no template, an untrusted one, or it refuses the conversation.
     """
+    chat_template = body.chat_template
     if chat_template is not None and not state.config.trust_request_chat_template:
         raise APIError(400, _UNTRUSTED, "BadRequestError")
     if chat_template is not None and not any(mark in chat_template for mark in "{}\n"):
         raise RequestError("chat_template must be a template, not a name", "chat_template")
-    variables = {**state.config.default_chat_template_kwargs, **(template_kwargs or {})}
     try:
         return render_chat(
             serving.tokenizer,
             messages,
             chat_template=chat_template or serving.chat_template,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=continue_final_message,
+            add_generation_prompt=body.add_generation_prompt,
+            continue_final_message=body.continue_final_message,
             tools=tools,
             documents=documents,
             content_format=state.config.chat_template_content_format,
-            template_kwargs=variables,
+            template_kwargs={
+                **state.config.default_chat_template_kwargs,
+                **(effort or {}),
+                **(body.chat_template_kwargs or {}),
+            },
         )
     except RequestError as error:
         if error.parameter == "messages" and "chat template" in str(error):

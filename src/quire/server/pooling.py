@@ -139,15 +139,7 @@ class _Call:
     async def embedding_prompts(self, body: EmbeddingRequest) -> list[Prompt]:
         given = body.input
         if body.messages is not None:
-            text = conversation_text(
-                self.state,
-                self.serving,
-                body.messages,
-                add_generation_prompt=body.add_generation_prompt,
-                continue_final_message=body.continue_final_message,
-                chat_template=body.chat_template,
-                template_kwargs=body.chat_template_kwargs,
-            )
+            text = conversation_text(self.state, self.serving, body.messages, body)
             return await self.texts([text], bool(body.add_special_tokens))
         if isinstance(given, str):
             given = [given]

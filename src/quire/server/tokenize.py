@@ -56,7 +56,9 @@ def _tokenize(state: ServerState, serving: Serving, body: TokenizeRequest) -> di
     if body.prompt is not None:
         text, special = body.prompt, body.add_special_tokens is not False
     else:
-        text, special = _render(state, serving, body), bool(body.add_special_tokens)
+        tools = plain_tools(body.tools)
+        text = conversation_text(state, serving, body.messages or [], body, tools=tools)
+        special = bool(body.add_special_tokens)
     token_ids = tokenizer.encode(text, add_special_tokens=special)
     return {
         "count": len(token_ids),
@@ -66,19 +68,6 @@ def _tokenize(state: ServerState, serving: Serving, body: TokenizeRequest) -> di
             [tokenizer.token_text(i) for i in token_ids] if body.return_token_strs else None
         ),
     }
-
-
-def _render(state: ServerState, serving: Serving, body: TokenizeRequest) -> str:
-    return conversation_text(
-        state,
-        serving,
-        body.messages or [],
-        tools=plain_tools(body.tools),
-        add_generation_prompt=body.add_generation_prompt,
-        continue_final_message=body.continue_final_message,
-        chat_template=body.chat_template,
-        template_kwargs=body.chat_template_kwargs,
-    )
 
 
 @post(router, "/detokenize", "Tokens")
