@@ -49,10 +49,9 @@ def select_ops(caps: DeviceCaps) -> Ops:
     if caps.triton:
         ops = triton_ops(caps.num_cores, f"Triton runs on {caps.name}")
         return with_flash_attention(ops) if caps.compute_capability == (9, 0) else ops
-    _announce(
-        f"no fast kernels for {caps.name}: running the plain-torch references, many times slower"
-    )
-    return reference_ops(f"no fast kernels for {caps.name}")
+    missing = f"no fast kernels for {caps.name}: {caps.triton_missing}"
+    _announce(f"{missing}; running the plain-torch references, many times slower")
+    return reference_ops(missing)
 
 
 def open_compiler(caps: DeviceCaps) -> "Compiler | None":
