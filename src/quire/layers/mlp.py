@@ -1,15 +1,12 @@
 """Dense MLP: gated or plain."""
 
-from collections.abc import Callable
-
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from quire.kernels.activation.reference import ACTIVATIONS
 from quire.kernels.table import LinearInput
 from quire.layers.linear import Linear, Product
 from quire.layers.parameters import Maker
-from quire.models.recipe import Activation, MlpRecipe
+from quire.models.recipe import MlpRecipe
 
 
 class GatedMlp(nn.Module):
@@ -32,7 +29,7 @@ class PlainMlp(nn.Module):
         super().__init__()
         self.up = Linear(make, hidden, recipe.size, recipe.bias)
         self.down = Linear(make, recipe.size, hidden, recipe.bias)
-        self._act = activation_function(recipe.activation)
+        self._act = ACTIVATIONS[recipe.activation]
 
     def forward(self, x: Tensor | LinearInput) -> Tensor | Product:
         """[T, E] -> [T, E]."""
@@ -41,18 +38,3 @@ class PlainMlp(nn.Module):
 
 def make_mlp(recipe: MlpRecipe, hidden: int, make: Maker) -> GatedMlp | PlainMlp:
     return (GatedMlp if recipe.gated else PlainMlp)(recipe, hidden, make)
-
-
-def activation_function(activation: Activation) -> Callable[[Tensor], Tensor]:
-    """The activation as a torch function of one tensor."""
-    match activation:
-        case "silu":
-            return F.silu
-        case "gelu":
-            return F.gelu
-        case "gelu_tanh":
-            return lambda x: F.gelu(x, approximate="tanh")
-        case "relu":
-            return torch.relu
-        case "relu2":
-            return lambda x: torch.relu(x).square()

@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from quire.kernels.activation.reference import ACTIVATIONS
 from quire.kernels.select import torch_ops
 from quire.layers.embedding import Embedder, Table
 from quire.layers.experts import Experts
 from quire.layers.head import Head
-from quire.layers.mlp import activation_function, make_mlp
+from quire.layers.mlp import make_mlp
 from quire.layers.norm import make_norm
 from quire.layers.parameters import Maker
 from quire.layers.residual import make_enter, make_leave
@@ -112,7 +113,7 @@ def test_an_embedding_multiplier_can_be_rounded_to_the_dtype() -> None:
 @pytest.mark.parametrize("activation", ["silu", "gelu", "gelu_tanh", "relu", "relu2"])
 @pytest.mark.parametrize("bias", [False, True])
 def test_mlp(activation, bias: bool) -> None:
-    act = activation_function(activation)
+    act = ACTIVATIONS[activation]
     x = torch.randn(3, 8)
     gated = make_mlp(MlpRecipe(5, activation, bias=bias), 8, MAKE)
     filled(gated)
@@ -127,7 +128,7 @@ def test_mlp(activation, bias: bool) -> None:
 
 def test_squared_relu() -> None:
     x = torch.tensor([-2.0, 3.0])
-    assert activation_function("relu2")(x).tolist() == [0.0, 9.0]
+    assert ACTIVATIONS["relu2"](x).tolist() == [0.0, 9.0]
 
 
 @pytest.mark.parametrize("renormalize", [False, True])

@@ -20,11 +20,6 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def act(x: Tensor, activation: str) -> Tensor:
-    """x [..., F] -> activation(x) [..., F], for MLPs without a gate."""
-    return ACTIVATIONS[activation](x.float()).to(x.dtype)
-
-
 def gated_act(x: Tensor, activation: str) -> Tensor:
     """x [T, 2F], gate then up -> activation(gate) * up [T, F]."""
     gate, up = x.chunk(2, dim=-1)
