@@ -53,11 +53,9 @@ class ModelFacts:
 class Resolved:
     """The configuration with nothing left to guess; `choices` are lines with the reasons.
 
-    `device` is as torch takes it. `max_model_len_explicit` tells the memory plan whether it
-    may lower `max_model_len`.
+    `max_model_len_explicit` tells the memory plan whether it may lower `max_model_len`.
     """
 
-    device: str
     dtype: str
     kv_cache_dtype: KVDtype
     max_model_len: int
@@ -83,7 +81,7 @@ def resolve(config: EngineConfig, facts: ModelFacts, caps: DeviceCaps) -> Resolv
         return value
 
     asked_device = None if config.device.device == "auto" else caps.torch_device
-    device = choose("device", asked_device, _auto_device(caps))
+    choose("device", asked_device, _auto_device(caps))
     asked_dtype = _DTYPE_NAMES.get(model.dtype, model.dtype)
     dtype = choose("dtype", asked_dtype, _auto_dtype(facts.dtype, caps))
     kv_dtype = choose(
@@ -99,7 +97,6 @@ def resolve(config: EngineConfig, facts: ModelFacts, caps: DeviceCaps) -> Resolv
     tokens = choose("max_num_batched_tokens", budget, auto_budget)
     steps = choose("async_steps", scheduler.async_steps, ASYNC_STEPS[caps.kind])
     made = Resolved(
-        device,
         dtype,
         kv_dtype,
         length,

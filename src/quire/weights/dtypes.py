@@ -4,10 +4,8 @@ before."""
 import torch
 
 _DTYPES = {
-    "half": torch.float16,
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
-    "float": torch.float32,
     "float32": torch.float32,
     "float8_e4m3fn": torch.float8_e4m3fn,
     "float8_e5m2": torch.float8_e5m2,
