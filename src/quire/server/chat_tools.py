@@ -44,9 +44,7 @@ class ToolUse:
         """For one choice."""
         if self.parser is None:
             return None
-        return ToolParser(
-            self.parser, self.tools, bound=self.bound, parallel=self.parallel, check_names=True
-        )
+        return ToolParser(self.parser, self.tools, bound=self.bound, parallel=self.parallel)
 
     def finish_reason(self, reason: FinishReason | None, called: bool) -> str | None:
         """`stop` is told as `tool_calls` where there are any, unless the client named the tool."""

@@ -28,13 +28,12 @@ class ToolParser:
 
     Args:
         name: one of `TOOL_PARSERS`, by vLLM's names.
-        tools: the request's tools in OpenAI's shape. Formats without tags take only these names;
-            formats that write values untyped take the types from here.
+        tools: the request's tools in OpenAI's shape. Calls of others are content; formats that
+            write values untyped take the types from here. None: any name is a call's.
         bound: a grammar makes the calls well-formed (`ToolConstraint.binds_every_call`), so
             arguments are let out while they arrive. Otherwise a call is let out when it is
             complete, and text that never becomes one stays content.
         parallel: False: calls after the first are dropped.
-        check_names: calls of tools that are not in `tools` are content, in every format.
         new_id: ids for calls that bring none; for tests.
 
     Raises:
@@ -50,7 +49,6 @@ class ToolParser:
         *,
         bound: bool = False,
         parallel: bool = True,
-        check_names: bool = False,
         new_id: NewId | None = None,
     ) -> None:
         self._format = tool_format = tool_format_of(name)
@@ -58,7 +56,7 @@ class ToolParser:
         self._calls = calls = CallWriter(
             Reader(),
             bound=bound,
-            names=schemas.keys() if tools and (check_names or tool_format.bare) else None,
+            names=schemas.keys() if tools else None,
             schemas=schemas,
             limit=None if parallel else 1,
             new_id=new_id or (_mistral_id if name == "mistral" else _default_id),

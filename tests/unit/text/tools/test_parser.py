@@ -83,12 +83,12 @@ GOOD: list[tuple[str, str, str, list[tuple[str, dict[str, object]]]]] = [
     (
         "hermes",
         (
-            '<tool_call>{"name": "unknown", "arguments": {"x": [1e5, -0.5, true,'
+            '<tool_call>{"name": "time", "arguments": {"x": [1e5, -0.5, true,'
             ' "\\ud83d\\ude00"]}}'
             "</tool_call>"
         ),
         "",
-        [("unknown", {"x": [1e5, -0.5, True, "😀"]})],
+        [("time", {"x": [1e5, -0.5, True, "😀"]})],
     ),
     (
         "llama3_json",
@@ -482,10 +482,10 @@ def test_one_call_only() -> None:
         assert len(parse_whole(made, text).tool_calls) == 1
 
 
-def test_names_are_checked_if_wished() -> None:
+def test_names_are_checked_against_the_tools_there_are() -> None:
     text = '<tool_call>{"name": "unknown", "arguments": {}}</tool_call>'
-    assert parse_whole(parser("hermes", check_names=True), text) == ParsedText(text)
-    assert len(parse_whole(parser("hermes"), text).tool_calls) == 1
+    assert parse_whole(parser("hermes"), text) == ParsedText(text)
+    assert len(parse_whole(ToolParser("hermes"), text).tool_calls) == 1
 
 
 def test_ids() -> None:
