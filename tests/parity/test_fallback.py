@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from torch import Tensor
 
 from paged_steps import PagedModel
 from quire.core.config import ModelConfig
@@ -22,6 +21,13 @@ from quire.models.fallback import FallbackModel
 from quire.models.families import FAMILIES
 from quire.platform.detect import detect
 from quire.weights.build import build_model, model_recipe
+from transformers_parity import (
+    assert_close,
+    check_chunks,
+    check_greedy,
+    prompt,
+    reference_logits,
+)
 
 SIZES: dict[str, Any] = {
     "vocab_size": 131,
@@ -118,21 +124,6 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pair]:
     return get
 
 
-def prompt(length: int, seed: int) -> list[int]:
-    noise = torch.Generator().manual_seed(1000 * seed + length)
-    return torch.randint(0, 131, (length,), generator=noise).tolist()
-
-
-def reference_logits(reference: Any, ids: list[int]) -> Tensor:
-    with torch.inference_mode():
-        return reference(torch.tensor([ids]), use_cache=False).logits[0]
-
-
-def assert_close(ours: Tensor, theirs: Tensor) -> None:
-    worst = ((ours - theirs).abs().max() / theirs.abs().max()).item()
-    assert worst <= TOLERANCE, f"logits differ by {worst:.1e} of the largest"
-
-
 @pytest.mark.parametrize("name", MODELS)
 class TestFallback:
     def test_has_no_recipe(self, name: str) -> None:
@@ -147,30 +138,16 @@ class TestFallback:
             theirs = reference_logits(reference, prompts[row])
             assert logits.dtype == torch.float32
             assert theirs.std() > 0.02  # logits that say something
-            assert_close(logits, theirs)
+            assert_close(logits, theirs, TOLERANCE)
 
     @pytest.mark.parametrize("page_size", [16, 32])
     def test_chunks_of_seven(self, pair: Callable[[str], Pair], name: str, page_size: int) -> None:
         reference, model = pair(name)
-        ids = prompt(47, 2)
-        paged = PagedModel(model, page_size)
-        chunks = [ids[i : i + 7] for i in range(0, len(ids), 7)]
-        ours = torch.cat([paged.step([(0, chunk)])[0] for chunk in chunks])
-        assert_close(ours, reference_logits(reference, ids))
+        check_chunks(reference, PagedModel(model, page_size), TOLERANCE)
 
     def test_greedy_tokens_beside_a_prefill(self, pair: Callable[[str], Pair], name: str) -> None:
         reference, model = pair(name)
-        paged = PagedModel(model)
-        ids, other = prompt(21, 3), prompt(64, 4)
-        (logits,) = paged.step([(1, ids)])
-        steps = [logits[-1:]]
-        for step in range(64):
-            ids = [*ids, int(steps[-1].argmax())]
-            decoded, _ = paged.step([(1, ids[-1:]), (3, other[step : step + 1])])
-            steps.append(decoded)
-        theirs = reference_logits(reference, ids)[20:]
-        assert_close(torch.cat(steps), theirs)
-        assert ids[21:] == theirs[:-1].argmax(-1).tolist()
+        check_greedy(reference, PagedModel(model), 64, TOLERANCE)
 
 
 class TestRecipe:
@@ -289,4 +266,4 @@ def test_a_family_with_a_recipe_runs_through_transformers_on_request(tmp_path: P
     model = load(tmp_path, model_impl="transformers")
     ids = prompt(30, 0)
     (ours,) = PagedModel(model).step([(0, ids)])
-    assert_close(ours, reference_logits(reference, ids))
+    assert_close(ours, reference_logits(reference, ids), TOLERANCE)
