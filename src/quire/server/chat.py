@@ -72,8 +72,7 @@ async def open_chat(
 async def _prepared(
     state: ServerState, body: ChatCompletionRequest, http: Request, api: str = "chat_completions"
 ) -> tuple[Prompt, SamplingParams, ChatShape]:
-    serving = state.ready()
-    state.check_model(body.model)
+    serving = state.ready(body.model)
     check_body(body, state.config)
     params = _params(body, serving)
     form = structured_outputs(body)

@@ -32,8 +32,7 @@ router = APIRouter()
 async def create_completion(body: CompletionRequest, http: Request) -> Response:
     """Continue one or several prompts."""
     state = state_of(http)
-    serving = state.ready()
-    state.check_model(body.model)
+    serving = state.ready(body.model)
     each = _each_prompt(body)
     check_body(body, state.config, len(each))
     if not each:

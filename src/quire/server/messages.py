@@ -49,8 +49,7 @@ async def create_message(body: MessagesRequest, http: Request) -> Response:
 async def count_tokens(body: CountTokensRequest, http: Request) -> Response:
     """How many tokens the prompt of a conversation has."""
     state = state_of(http)
-    serving = state.ready()
-    state.check_model(body.model)
+    serving = state.ready(body.model)
     count = await offload(len(repr(body.messages)), _count, state, serving, body)
     return json_response({"input_tokens": count})
 

@@ -27,10 +27,9 @@ async def list_models(http: Request) -> Response:
 async def show_model(name: str, http: Request) -> Response:
     """One of them."""
     state = state_of(http)
-    state.ready()
+    state.ready(name)
     if not name:
         raise HTTPException(404)
-    state.check_model(name)
     return json_response(_card(state, name))
 
 

@@ -116,8 +116,7 @@ class _Call:
 
     def __init__(self, http: Request, body: PoolingBody) -> None:
         self.http, self.body, self.state = http, body, state_of(http)
-        self.serving = self.state.ready()
-        self.state.check_model(body.model)
+        self.serving = self.state.ready(body.model)
         check_cache_salt(body.cache_salt)
         self.scoring = PoolingParams(pooling=body.pooling, task="score")
         self._truncation = Truncation(body.truncate_prompt_tokens, body.truncation_side, room=0)

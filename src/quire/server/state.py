@@ -141,11 +141,12 @@ class ServerState:
 
     # --- what handlers ask ---
 
-    def ready(self) -> Serving:
-        """For a request that needs the model.
+    def ready(self, model: str | None = None) -> Serving:
+        """For a request that needs the model, by a name it has; an empty or absent one will do.
 
         Raises:
-            APIError: 503 while loading or stopping, 500 once the engine has failed.
+            APIError: 503 while loading or stopping, 500 once the engine has failed, 404 for another
+                model.
         """
         if self.stopping:
             raise unavailable("The server is shutting down.", RETRY_WHILE_LOADING)
@@ -154,6 +155,14 @@ class ServerState:
             raise APIError(500, f"The engine has failed: {self.failure}", "InternalServerError")
         if self.serving is None:
             raise unavailable(f"The model is not ready: {self.describe()}.", RETRY_WHILE_LOADING)
+        if model and model not in self.model_names:
+            aliases = ", ".join(f"`{alias}`" for alias in self.model_names)
+            raise APIError(
+                404,
+                f"The model `{model}` does not exist. Valid aliases: {aliases}",
+                "NotFoundError",
+                "model",
+            )
         return self.serving
 
     def engine_phase(self) -> str:
@@ -190,21 +199,6 @@ class ServerState:
     def model_names(self) -> tuple[str, ...]:
         """What the model may be called in requests; answers carry the first."""
         return self.config.served_model_names or (self.engine_config.model.model,)
-
-    def check_model(self, name: str | None) -> None:
-        """An empty or absent model is this one.
-
-        Raises:
-            APIError: 404 for another name.
-        """
-        if name and name not in self.model_names:
-            aliases = ", ".join(f"`{alias}`" for alias in self.model_names)
-            raise APIError(
-                404,
-                f"The model `{name}` does not exist. Valid aliases: {aliases}",
-                "NotFoundError",
-                "model",
-            )
 
 
 def _fingerprint(info: ModelInfo) -> str:

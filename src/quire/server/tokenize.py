@@ -43,8 +43,7 @@ router = APIRouter()
 async def tokenize(body: TokenizeRequest, http: Request) -> Response:
     """The token ids of a text or a conversation."""
     state = state_of(http)
-    serving = state.ready()
-    state.check_model(body.model)
+    serving = state.ready(body.model)
     if (body.prompt is None) == (body.messages is None):
         raise RequestError("give prompt or messages, one of them", "prompt")
     size = len(body.prompt) if body.prompt is not None else len(repr(body.messages))
@@ -74,8 +73,7 @@ def _tokenize(state: ServerState, serving: Serving, body: TokenizeRequest) -> di
 async def detokenize(body: DetokenizeRequest, http: Request) -> Response:
     """The text of token ids."""
     state = state_of(http)
-    serving = state.ready()
-    state.check_model(body.model)
+    serving = state.ready(body.model)
     for token_id in body.tokens:
         if not 0 <= token_id < serving.info.vocab_size:
             raise RequestError(
