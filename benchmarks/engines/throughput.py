@@ -82,11 +82,13 @@ class Throughput:
         self._random = random.Random(0)
 
     def step(self, batch: int, context: int, steps: int) -> float:
-        """Seconds a decode step: long runs less short ones, which are all prefill."""
-        short, long = (
-            min(self.seconds([(context, outputs)] * batch) for _ in range(2))
-            for outputs in (1, steps + 1)
-        )
+        """Seconds a decode step: a long run less a short one, which is all prefill; the better of
+        two, in turn: what the first short run lacks, a graph of its prompts say, the next has."""
+        runs = [
+            [self.seconds([(context, outputs)] * batch) for outputs in (1, steps + 1)]
+            for _ in range(2)
+        ]
+        short, long = map(min, zip(*runs, strict=True))
         return (long - short) / steps
 
     def prefill(self, prompts: int, length: int) -> float:

@@ -17,7 +17,8 @@ logger = logging.getLogger("quire")
 
 # Seconds without a step after which there is time for what no step has missed.
 IDLE = 0.03
-# Seconds between two captures while there are steps: their threads share the interpreter.
+# Seconds from a step that missed a graph to its capture. Meanwhile that step is launched kernel by
+# kernel, and their threads share the interpreter.
 PAUSE = 0.05
 
 
@@ -93,15 +94,14 @@ def _capture(
     set_device(caps)
     more = True  # to capture when there is time
     while not closed.is_set():
-        missed.wait(IDLE if more else None)
+        if missed.wait(IDLE if more else None):
+            closed.wait(PAUSE)
         missed.clear()
         owner = captures()
         if owner is None or closed.is_set():
             return
         more = owner.capture_next()
-        pause = PAUSE if owner.stepping else 0.0
         del owner
-        closed.wait(pause)
 
 
 def _stop(thread: threading.Thread, missed: threading.Event, closed: threading.Event) -> None:
