@@ -79,8 +79,8 @@ class PromptGraphs:
             return None
         few = len(plan.rows) <= FEW
         captured = (self.few if few else self.many).choose(needed)
-        if captured is None and few and needed > TOKENS_PER_SEQUENCE * FEW:
-            captured = self.many.captured(needed)  # rather than none
+        if few and needed > TOKENS_PER_SEQUENCE * FEW:  # rather one for many than a larger one
+            captured = self.few.captured(needed) or self.many.captured(needed) or captured
         if captured is None:
             return None
         self._rows.enter(plan)
