@@ -40,8 +40,8 @@ class Linear(Weighted):
         return self.forward(x) if self._add_norm is None else Product(self, x)
 
     def add_norm(self, x: Tensor, residual: Tensor, norm: NormParts) -> LinearInput | None:
-        """x [T, in], residual [T, out] -> norm(x W^T + b + residual), begun, where that is faster
-        than one after the other."""
+        """x [T, in], residual [T, out] -> norm(x W^T + b + residual) for linear layers; None where
+        one after the other is as fast."""
         return None if self._add_norm is None else self._add_norm(x, residual, norm)
 
     def parts(self) -> LinearParts:

@@ -1,8 +1,9 @@
 """How sublayers sit in the residual stream.
 
 Between sublayers the stream is carried as two tensors, `delta` and `residual`. An open stream
-is their sum, not yet added, so that the next norm can add and normalise in one kernel; a closed
-one is `delta` alone. Which of the two it is at each point is known when the model is built.
+is their sum, not yet added, so that the next norm can add and normalise in one kernel, or be part
+of the product that gives `delta`, which is then not computed yet; a closed one is `delta` alone.
+Which of the two it is at each point is known when the model is built.
 """
 
 from collections.abc import Callable
