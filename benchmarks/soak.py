@@ -96,9 +96,10 @@ def growth(sizes: list[int], warm_up: int) -> float:
     """Of the last tenth of the time over the first after the warm-up."""
     rest = sizes[warm_up:]
     tenth = max(1, len(rest) // 10)
-    first, last = statistics.median(rest[:tenth]), statistics.median(rest[-tenth:])
-    print(f"  {first / 2**20:.1f} MiB -> {last / 2**20:.1f} MiB ({last / first - 1:+.2%})")
-    return last / first - 1
+    medians = [statistics.median(rest[i : i + tenth]) for i in range(0, 10 * tenth, tenth)]
+    grown = medians[-1] / medians[0] - 1
+    print(f"  MiB by tenths: {', '.join(f'{m / 2**20:.1f}' for m in medians)} ({grown:+.2%})")
+    return grown
 
 
 def main() -> int:
