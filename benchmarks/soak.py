@@ -11,6 +11,7 @@ tenth of the time against that of the first tenth after the warm-up. Exit status
 
 import argparse
 import asyncio
+import itertools
 import random
 import re
 import statistics
@@ -95,8 +96,8 @@ async def soak(
 def growth(sizes: list[int], warm_up: int) -> float:
     """Of the last tenth of the time over the first after the warm-up."""
     rest = sizes[warm_up:]
-    tenth = max(1, len(rest) // 10)
-    medians = [statistics.median(rest[i : i + tenth]) for i in range(0, 10 * tenth, tenth)]
+    bounds = [len(rest) * i // 10 for i in range(11)]
+    medians = [statistics.median(rest[a:b]) for a, b in itertools.pairwise(bounds) if a < b]
     grown = medians[-1] / medians[0] - 1
     print(f"  MiB by tenths: {', '.join(f'{m / 2**20:.1f}' for m in medians)} ({grown:+.2%})")
     return grown

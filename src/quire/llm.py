@@ -75,7 +75,7 @@ class LLM:
             check_model(self.config.model)  # what is wrong with a model comes before its tokenizer
             raise
         self._engine = InProcessEngine(self.config, progress=show_loading)
-        garbage.collect_seldom()
+        garbage.collect_seldom()  # each looks at every token id of the prompts that come
         self._tracker = RequestTracker(
             self._tokenizer, self._engine.model_info, self.config.model.max_logprobs
         )

@@ -63,8 +63,9 @@ def test_norm_between_products(
 
     assert OPS.linear_add_norm is not None
     begun = OPS.linear_add_norm(first, bias)(x, residual, norm)
-    if begun is None:  # one token's norm is as fast by itself; many tokens are the library's
-        assert num_tokens == 1 or num_tokens > 32
+    # One token's norm is as fast by itself; so many tokens are the library's.
+    assert (begun is None) == (num_tokens in (1, 300))
+    if begun is None:
         return
     quantized = isinstance(begun, QuantizedNorm)
     assert quantized == (layouts[0] == "fp8" and num_tokens > 8)

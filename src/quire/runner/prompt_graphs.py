@@ -70,6 +70,7 @@ class PromptGraphs:
         most_sequences = rows.tokens.shape[0]
         more = [size for size in sizes if size > TOKENS_PER_SEQUENCE * FEW]
         self.many = graphs(more, most_sequences) if more and most_sequences > FEW else self.few
+        self.kinds = [self.few] if self.many is self.few else [self.few, self.many]
 
     def run(self, plan: StepPlan) -> DecodeOutput | None:
         """Queue a step on the current stream; None to run it without a graph, or in one of those

@@ -7,7 +7,7 @@ which ops were selected. Nothing in `submit` waits for the device.
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from quire.platform.caps import DeviceCaps
 from quire.platform.streams import Event
 from quire.runner.capturing import Captures
 from quire.runner.decode import DecodeCalls, DecodeOutput
-from quire.runner.graph_pool import GraphPool
+from quire.runner.graph_pool import BucketGraphs, GraphPool
 from quire.runner.graphs import DecodeGraphs, WholeStep
 from quire.runner.model import Model
 from quire.runner.pooling import PooledLines, Pooler
@@ -74,12 +74,8 @@ class Runner:
             self._logits_bytes = step.logits_bytes
             self._decode_graphs = DecodeGraphs(step, rows, pool, caps)
             self._prompt_graphs = PromptGraphs(step, rows, pool, caps, prompt_tokens)
-            kinds = (
-                self._decode_graphs.graphs,
-                self._decode_graphs.shared_graphs,
-                self._prompt_graphs.few,
-                self._prompt_graphs.many,
-            )
+            decode = [self._decode_graphs.graphs, self._decode_graphs.shared_graphs]
+            kinds: list[BucketGraphs[Any]] = [*decode, *self._prompt_graphs.kinds]
             self._captures = Captures(kinds, pool.missed, caps)
         self._most_captured = max(prompt_tokens, rows.tokens.shape[0])
         self._pooler = Pooler()

@@ -23,7 +23,7 @@ STEP_BYTES = 128  # of a row's depth at a time: the widest that the copy engine 
 SPLIT_SUMS = 64 * 128  # of half a tile, where programs share one
 # From which on `gated` was timed: us of gate_up and its activation of 2048 and 8192 tokens, without
 # it and with it, 49 and 46, 181 and 162 for Qwen3-0.6B (depth 1024), 195 and 179, 768 and 713 for
-# Qwen2.5-1.5B (1536), 161 and 147, 625 and 626 for Qwen3-4B (2560); of Llama-8B see the file.
+# Qwen2.5-1.5B (1536), 161 and 147, 625 and 626 for [9728, 2560]; of Llama-8B see the file.
 GATED_TOKENS, GATED_DEPTH = 2048, 1024
 
 

@@ -132,7 +132,9 @@ class _Layer:
         shared = shared_tile(len(x), num_rows, depth * size, size == 1, self.cores)
         if shared is not None and hopper_matmul.fits(x):
             return shared
-        return (dense_tile if size == 2 else fp8_tile)(len(x), num_rows, depth)
+        if size == 1:
+            return fp8_tile(len(x), num_rows)
+        return dense_tile(len(x), num_rows, depth)
 
     def takes(self, tile: Tile | SharedTile | None) -> type:
         """The kind of input, beside tensors, that there is a kernel for."""

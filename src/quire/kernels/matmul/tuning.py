@@ -82,8 +82,8 @@ def _small_tile(num_tokens: int, num_rows: int) -> Tile | None:
 
 
 @functools.cache
-def fp8_tile(num_tokens: int, num_rows: int, _: int) -> Tile | None:
-    """For e4m3 weights [num_rows, depth]; None: the library's row-wise scaled matmul."""
+def fp8_tile(num_tokens: int, num_rows: int) -> Tile | None:
+    """For e4m3 weights [num_rows, ...]; None: the library's row-wise scaled matmul."""
     if num_tokens == 0:
         return None
     if num_tokens == 1:
